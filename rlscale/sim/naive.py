@@ -1,0 +1,278 @@
+"""The oracle: every request and every engine iteration, in plain slow Python. Both fast engines are tested against it.
+
+A replica runs iterations back to back while it holds requests. Each iteration gives one token to every decoding
+sequence and spends what is left of its token budget on prompts, first those already begun, then the head of the
+queue while seats and KV memory last (continuous batching with chunked prefill, as in vLLM and Sarathi-Serve). The
+iteration that ends a prompt yields the first token. When decoding outgrows the KV memory, the sequence admitted
+last goes back to the head of the queue and is computed anew.
+
+Knows nothing of control, cost or observations. Replicas come and go by a given plan.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from rlscale.sim.laws import Chunk
+from rlscale.types import Floats, Requests
+
+IterationTime = Callable[[int, Sequence[Chunk], float], float]  # (sequences, chunks, decode KV tokens) -> seconds
+
+
+@dataclass(slots=True)
+class Job:
+    """One request on its way."""
+
+    number: int
+    arrival_s: float
+    prompt: float
+    output: float
+    to_process: float = 0.0  # prompt tokens still to compute, plus recomputed ones after a preemption
+    done: float = 0.0
+    made: int = 0
+
+
+@dataclass(slots=True)
+class Replica:
+    """One model server."""
+
+    waiting: deque[Job] = field(default_factory=deque)
+    prefilling: list[Job] = field(default_factory=list)
+    decoding: list[Job] = field(default_factory=list)
+    chunks: list[tuple[Job, float]] = field(default_factory=list)  # of the iteration under way
+    kv_tokens: float = 0.0  # reserved: whole prompts of the admitted, plus the tokens made
+    decode_kv_tokens: float = 0.0
+    ready: bool = False
+    gone: bool = False
+    busy: bool = False
+
+    @property
+    def outstanding(self) -> int:
+        return len(self.waiting) + len(self.prefilling) + len(self.decoding)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a replica serves: takes requests from `ready_s`, no new ones from `drain_s`, gone `grace_s` later."""
+
+    ready_s: float = 0.0
+    drain_s: float = math.inf
+    grace_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What every replica is like."""
+
+    iteration_s: IterationTime
+    seats: int
+    kv_capacity_tokens: float = math.inf
+    chunk_tokens: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Per request, in order of arrival; +inf where the request never got there."""
+
+    ttft_s: Floats
+    tpot_s: Floats  # 0 for one-token answers
+    e2e_s: Floats
+    dropped: int  # ran out of patience in the queue, or could never fit
+    lost: int  # on a replica when it went away
+    mean_in_system: float  # time average over the run
+    end_s: float
+
+
+class Oracle:
+    """Simulate `requests` on replicas with the given `lifetimes`. Deterministic: there is no luck in here."""
+
+    def __init__(
+        self,
+        server: Server,
+        lifetimes: Sequence[Lifetime],
+        timeout_s: float = math.inf,
+        balancing: Literal["least_outstanding", "round_robin"] = "least_outstanding",
+        queue: Literal["replica", "service"] = "replica",
+    ) -> None:
+        self.server, self.timeout_s, self.balancing, self.queue = server, timeout_s, balancing, queue
+        self.lifetimes = list(lifetimes)
+
+    def run(self, requests: Requests) -> Outcome:
+        """Every request to its end."""
+        n = len(requests)
+        self.ttft_s, self.finish_s = np.full(n, np.inf), np.full(n, np.inf)
+        self.dropped = self.lost = self.in_system = 0
+        self.area = self.now = 0.0
+        self.replicas = [Replica() for _ in self.lifetimes]
+        self.shared: deque[Job] = deque()
+        self.turn, self.order, self.events = 0, itertools.count(), []
+        for replica, life in zip(self.replicas, self.lifetimes, strict=True):
+            self._at(life.ready_s, self._ready, replica)
+            if life.drain_s < math.inf:
+                self._at(life.drain_s, self._drain, replica)
+                self._at(life.drain_s + life.grace_s, self._remove, replica)
+        arrivals = zip(*(column.tolist() for column in (requests.arrival_s, requests.prompt_tokens,
+                                                        requests.output_tokens)), strict=True)  # fmt: skip
+        upcoming = (Job(i, t, p, o, to_process=p) for i, (t, p, o) in enumerate(arrivals))
+        following = next(upcoming, None)
+        while following is not None or self.events:
+            # At equal times a replica's change comes before an arrival, so that t = 0 finds the fleet ready.
+            if following is not None and (not self.events or following.arrival_s < self.events[0][0]):
+                self._advance(following.arrival_s)
+                self._arrive(following)
+                following = next(upcoming, None)
+            else:
+                time_s, _, act, replica = heapq.heappop(self.events)
+                self._advance(time_s)
+                act(replica)
+        tokens = np.maximum(requests.output_tokens - 1.0, 1.0)
+        e2e = self.finish_s - requests.arrival_s
+        with np.errstate(invalid="ignore"):
+            tpot = np.where(requests.output_tokens > 1, (e2e - self.ttft_s) / tokens, 0.0)
+        tpot = np.where(np.isfinite(self.ttft_s), tpot, np.inf)
+        return Outcome(self.ttft_s, np.nan_to_num(tpot, nan=np.inf, posinf=np.inf), e2e, self.dropped, self.lost,
+                       self.area / self.now if self.now > 0 else 0.0, self.now)  # fmt: skip
+
+    # --- events
+
+    def _at(self, time_s: float, act: Callable[[Replica], None], replica: Replica) -> None:
+        heapq.heappush(self.events, (time_s, next(self.order), act, replica))
+
+    def _advance(self, time_s: float) -> None:
+        self.area += self.in_system * (time_s - self.now)
+        self.now = time_s
+
+    def _arrive(self, sequence: Job) -> None:
+        if sequence.prompt + sequence.output > self.server.kv_capacity_tokens:
+            self.dropped += 1
+            return
+        self.in_system += 1
+        self._dispatch(sequence)
+
+    def _ready(self, replica: Replica) -> None:
+        replica.ready = True
+        while self.queue == "replica" and self.shared:  # arrived while no replica was ready
+            self._dispatch(self.shared.popleft())
+        self._wake(replica)
+
+    def _drain(self, replica: Replica) -> None:
+        replica.ready = False
+        moved, replica.waiting = replica.waiting, deque()
+        for sequence in moved:
+            self._dispatch(sequence)
+
+    def _remove(self, replica: Replica) -> None:
+        replica.gone = True
+        left = len(replica.prefilling) + len(replica.decoding)
+        self.lost += left
+        self.in_system -= left
+
+    def _iteration_ends(self, replica: Replica) -> None:
+        if replica.gone:
+            return
+        still = []
+        for sequence in replica.decoding:
+            sequence.made += 1
+            if sequence.made >= sequence.output:
+                self._finish(replica, sequence)
+            else:
+                still.append(sequence)
+        replica.kv_tokens += len(replica.decoding)
+        replica.decode_kv_tokens += len(replica.decoding)
+        replica.decoding = still
+        for sequence, tokens in replica.chunks:
+            sequence.done += tokens
+            if sequence.done >= sequence.to_process:
+                replica.prefilling.remove(sequence)
+                self._first_token(replica, sequence)
+        self._start(replica)
+
+    # --- a replica's work
+
+    def _start(self, replica: Replica) -> None:
+        """Put the next iteration together, or fall idle."""
+        server = self.server
+        while replica.kv_tokens + len(replica.decoding) > server.kv_capacity_tokens and len(replica.decoding) > 1:
+            self._preempt(replica)
+        budget = server.chunk_tokens - len(replica.decoding)
+        queue = self.shared if self.queue == "service" else replica.waiting
+        chunks: list[tuple[Job, float]] = []
+        for sequence in replica.prefilling:
+            tokens = min(budget, sequence.to_process - sequence.done)
+            if tokens > 0:
+                chunks.append((sequence, tokens))
+                budget -= tokens
+        while queue and (replica.ready or self.queue == "replica") and budget > 0:
+            head = queue[0]
+            if head.made == 0 and self.now - head.arrival_s > self.timeout_s:
+                queue.popleft()
+                self.dropped += 1
+                self.in_system -= 1
+                continue
+            seated = len(replica.prefilling) + len(replica.decoding)
+            if seated >= server.seats or replica.kv_tokens + head.to_process > server.kv_capacity_tokens:
+                break
+            queue.popleft()
+            replica.prefilling.append(head)
+            replica.kv_tokens += head.to_process
+            tokens = min(budget, head.to_process)
+            chunks.append((head, tokens))
+            budget -= tokens
+        replica.chunks = chunks
+        replica.busy = bool(chunks or replica.decoding)
+        if replica.busy:
+            parts = [Chunk(s.done, tokens, s.to_process) for s, tokens in chunks]
+            duration = server.iteration_s(len(chunks) + len(replica.decoding), parts, replica.decode_kv_tokens)
+            self._at(self.now + duration, self._iteration_ends, replica)
+
+    def _first_token(self, replica: Replica, sequence: Job) -> None:
+        if sequence.made == 0:
+            self.ttft_s[sequence.number] = self.now - sequence.arrival_s
+        sequence.made += 1
+        replica.kv_tokens += 1
+        replica.decode_kv_tokens += sequence.prompt + sequence.made
+        if sequence.made >= sequence.output:
+            self._finish(replica, sequence)
+        else:
+            replica.decoding.append(sequence)
+
+    def _preempt(self, replica: Replica) -> None:
+        last = replica.decoding.pop()
+        replica.kv_tokens -= last.prompt + last.made
+        replica.decode_kv_tokens -= last.prompt + last.made
+        last.done, last.to_process = 0.0, last.prompt + last.made
+        (self.shared if self.queue == "service" else replica.waiting).appendleft(last)
+
+    def _finish(self, replica: Replica, sequence: Job) -> None:
+        self.finish_s[sequence.number] = self.now
+        self.in_system -= 1
+        replica.kv_tokens -= sequence.prompt + sequence.made
+        replica.decode_kv_tokens -= sequence.prompt + sequence.made
+
+    # --- balancing
+
+    def _dispatch(self, sequence: Job) -> None:
+        ready = [replica for replica in self.replicas if replica.ready]
+        if self.queue == "service" or not ready:
+            self.shared.append(sequence)
+            idle = next((replica for replica in ready if not replica.busy), None)
+            if idle is not None:
+                self._start(idle)
+            return
+        self.turn += 1
+        rotated = ready[self.turn % len(ready) :] + ready[: self.turn % len(ready)]
+        chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
+        chosen.waiting.append(sequence)
+        self._wake(chosen)
+
+    def _wake(self, replica: Replica) -> None:
+        if not replica.busy:
+            self._start(replica)

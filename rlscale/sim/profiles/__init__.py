@@ -1,0 +1,150 @@
+"""Node types and service profiles from YAML, each number with its source. Knows no scenario."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rlscale.errors import ScenarioError, nearest
+from rlscale.types import DelayLaw, IterationLaw, NodeType, PowerCurve, ServiceProfile
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Sourced(_Strict):
+    """A number, where it comes from, and whether it is an estimate."""
+
+    value: float = Field(ge=0)
+    source: str = Field(min_length=3)
+    estimate: bool = False
+
+
+class _Delay(_Strict):
+    median_s: Sourced
+    p95_s: Sourced
+
+    def law(self) -> DelayLaw:
+        return DelayLaw(self.median_s.value, self.p95_s.value)
+
+
+class _Power(_Strict):
+    idle_w: Sourced
+    loaded_idle_w: Sourced
+    decode_low_w: Sourced
+    decode_high_w: Sourced
+    prefill_w: Sourced
+    host_w: Sourced
+
+
+class _Node(_Strict):
+    name: str
+    gpu: str
+    gpus: int = Field(ge=1)
+    gpu_memory_gib: Sourced
+    usd_per_gpu_hour: Sourced
+    spot_usd_per_gpu_hour: Sourced
+    provisioning: _Delay
+    power: _Power
+
+
+class _Calibration(_Strict):
+    decode_base: Sourced
+    decode_slope: Sourced
+    prefill: Sourced
+
+
+class _Kernel(_Strict):
+    c0_ms: Sourced
+    c1_ms: Sourced
+    c2_ms: Sourced
+    c3_ms: Sourced
+    c4_ms: Sourced
+
+
+class _Service(_Strict):
+    name: str
+    model: str
+    gpu: str
+    gpus_per_replica: int = Field(ge=1)
+    batching: bool
+    calibration: _Calibration
+    kernel: _Kernel
+    kv_capacity_tokens: Sourced
+    max_seats: Sourced
+    chunk_tokens: Sourced
+    service_cv2: Sourced | None = None
+    cold_start: _Delay
+    warm_start: _Delay
+
+
+def names(kind: str) -> list[str]:
+    """Names of the built-in profiles; `kind` is "nodes" or "services"."""
+    folder = resources.files(__package__) / kind
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _read(kind: str, name: str) -> dict[str, Any]:
+    if name not in names(kind):
+        raise ScenarioError(f"unknown {kind.removesuffix('s')} profile '{name}'; {nearest(name, names(kind))}")
+    return dict(yaml.safe_load((resources.files(__package__) / kind / f"{name}.yaml").read_text()))
+
+
+@cache
+def node_type(name: str) -> NodeType:
+    """A machine by its name, such as "h100-x1"."""
+    try:
+        raw = _Node(**_read("nodes", name))
+    except ValidationError as error:
+        raise ScenarioError(f"node profile {name}.yaml: {error}") from None
+    power = PowerCurve(**{field: getattr(raw.power, field).value for field in _Power.model_fields})
+    return NodeType(
+        raw.name,
+        raw.gpu,
+        raw.gpus,
+        raw.gpu_memory_gib.value,
+        raw.usd_per_gpu_hour.value,
+        raw.spot_usd_per_gpu_hour.value,
+        raw.provisioning.law(),
+        power,
+    )
+
+
+@cache
+def service_profile(name: str) -> ServiceProfile:
+    """A model on a GPU by its name, such as "h100-8b"; kernel times are multiplied by their calibration."""
+    try:
+        raw = _Service(**_read("services", name))
+    except ValidationError as error:
+        raise ScenarioError(f"service profile {name}.yaml: {error}") from None
+    base, slope, prefill = (
+        raw.calibration.decode_base.value / 1e3,
+        raw.calibration.decode_slope.value / 1e3,
+        raw.calibration.prefill.value / 1e3,
+    )
+    law = IterationLaw(
+        base * raw.kernel.c0_ms.value,
+        slope * raw.kernel.c1_ms.value,
+        prefill * raw.kernel.c2_ms.value,
+        slope * raw.kernel.c3_ms.value,
+        prefill * raw.kernel.c4_ms.value,
+    )
+    return ServiceProfile(
+        raw.name,
+        raw.model,
+        raw.gpu,
+        raw.gpus_per_replica,
+        law,
+        raw.kv_capacity_tokens.value,
+        int(raw.max_seats.value),
+        raw.chunk_tokens.value,
+        raw.cold_start.law(),
+        raw.warm_start.law(),
+        raw.batching,
+        raw.service_cv2.value if raw.service_cv2 else 0.0,
+    )

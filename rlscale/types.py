@@ -1,0 +1,370 @@
+"""The values that travel through the circle. Frozen, in SI units, without behaviour beyond their own arithmetic.
+
+Array-valued fields carry one entry per pool (`P`). The batch environments hold the same fields with a leading
+axis of clusters; every formula that reads them broadcasts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+Z95 = 1.6448536269514722  # 95th percentile of the standard normal
+
+
+@dataclass(frozen=True, slots=True)
+class DelayLaw:
+    """Lognormal delay by its median and 95th percentile; equal values mean a constant delay."""
+
+    median_s: float
+    p95_s: float
+
+    @property
+    def sigma(self) -> float:
+        """Standard deviation of the logarithm."""
+        return math.log(self.p95_s / self.median_s) / Z95 if self.median_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCurve:
+    """Watts per GPU by what it does, and of the host per node."""
+
+    idle_w: float
+    loaded_idle_w: float
+    decode_low_w: float
+    decode_high_w: float
+    prefill_w: float
+    host_w: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeType:
+    """One kind of rentable machine."""
+
+    name: str
+    gpu: str
+    gpus: int
+    gpu_memory_gib: float
+    usd_per_gpu_hour: float
+    spot_usd_per_gpu_hour: float
+    provisioning: DelayLaw  # order -> node up
+    power: PowerCurve
+
+    def usd_per_s(self, spot: bool) -> float:
+        """Price of the whole node per second."""
+        return (self.spot_usd_per_gpu_hour if spot else self.usd_per_gpu_hour) * self.gpus / 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class IterationLaw:
+    """t = c0 + c1*B + c2*P + c3*K + c4*sum over chunks of ((x+p)^2 - x^2), seconds.
+
+    B sequences in the iteration, P prompt tokens processed in it, K resident tokens of the decoding sequences,
+    x prompt tokens of a sequence done before, p tokens in this chunk.
+    """
+
+    c0_s: float
+    c1_s: float
+    c2_s: float
+    c3_s: float
+    c4_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProfile:
+    """One model on one kind of GPU: how fast a replica is, how much it holds, how long it takes to start.
+
+    `batching` False is a server that takes one request at a time (`max_seats` of them in parallel): its requests
+    have one output token and a prompt measured in units of work, so that `c2_s` is the mean service time of a unit.
+    """
+
+    name: str
+    model: str
+    gpu: str
+    gpus_per_replica: int
+    law: IterationLaw
+    kv_capacity_tokens: float
+    max_seats: int
+    chunk_tokens: float
+    cold_start: DelayLaw  # node up -> replica ready, nothing cached on the node
+    warm_start: DelayLaw  # the same on a node that has run this service before
+    batching: bool = True
+    service_cv2: float = 0.0  # squared coefficient of variation of the work, non-batching services only
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Nodes of one type running one service profile."""
+
+    name: str
+    node: NodeType
+    profile: ServiceProfile
+    min_replicas: int
+    max_replicas: int
+    spot: bool = False
+    zone: str = "a"
+
+    @property
+    def slots_per_node(self) -> int:
+        """Replicas that fit on one node."""
+        return self.node.gpus // self.profile.gpus_per_replica
+
+    @property
+    def usd_per_replica_s(self) -> float:
+        """Price of one replica's share of a full node per second."""
+        return self.node.usd_per_s(self.spot) / self.slots_per_node
+
+
+@dataclass(frozen=True, slots=True)
+class Slo:
+    """A request meets it iff TTFT <= ttft_s + n/ttft_tokens_per_s and TPOT <= tpot_s (n prompt tokens)."""
+
+    ttft_s: float
+    tpot_s: float = math.inf
+    ttft_tokens_per_s: float = math.inf
+    attainment: float = 0.99  # target share of requests
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSpec:
+    """One service on one or more pools, and the control plane around it."""
+
+    pools: tuple[Pool, ...]
+    slo: Slo
+    interval_s: float = 15.0
+    substep_s: float = 1.0
+    scrape_interval_s: float = 5.0
+    scrape_delay_s: float = 2.0
+    control_delay_s: float = 0.0
+    drain_s: float = 60.0
+    timeout_s: float = 30.0
+    node_idle_s: float = 600.0
+    bill_from: Literal["up", "order"] = "up"
+    metric_noise: float = 0.0  # relative standard deviation of every scraped rate and latency
+    metric_missing_share: float = 0.0  # share of intervals whose scrape fails, 0 to 1
+
+    @property
+    def substeps(self) -> int:
+        """Sub-steps per control interval."""
+        return round(self.interval_s / self.substep_s)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLaw:
+    """Prompt and output lengths, independent, each by quantile knots (linear in between)."""
+
+    prompt_p: tuple[float, ...]  # probabilities, 0 to 1, increasing
+    prompt_tokens: tuple[float, ...]
+    output_p: tuple[float, ...]
+    output_tokens: tuple[float, ...]
+
+    def prompt_at(self, u: Floats | float) -> Floats:
+        """Prompt tokens at quantile `u`, at least 1."""
+        return np.maximum(1.0, np.interp(u, self.prompt_p, self.prompt_tokens))
+
+    def output_at(self, u: Floats | float) -> Floats:
+        """Output tokens at quantile `u`, at least 1."""
+        return np.maximum(1.0, np.interp(u, self.output_p, self.output_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a workload yields: requests per cell of `step_s` seconds, and the lengths of their prompts and answers.
+
+    `law` "poisson": `values` are mean requests per second and the world draws the counts.
+    `law` "counts": `values` are requests per cell, whole numbers, and nothing is drawn.
+    """
+
+    name: str
+    step_s: float
+    values: NDArray[np.float32]  # (cells,)
+    law: Literal["poisson", "counts"]
+    tokens: tuple[TokenLaw, ...]
+    token_block: Ints = field(default_factory=lambda: np.zeros(1, np.int64))  # index into tokens per block
+    token_block_s: float = math.inf
+    burstiness: float = 1.0  # variance over mean of the counts below one cell; 1 is Poisson
+    history_per_s: Floats = field(default_factory=lambda: np.zeros(0))  # mean rate per history cell, oldest first
+    history_step_s: float = 60.0
+    week_s: float = 0.0  # seconds since Monday 00:00 at t = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the load."""
+        return len(self.values) * self.step_s
+
+    @property
+    def rate_per_s(self) -> Floats:
+        """Mean arrival rate of every cell, requests per second."""
+        scale = 1.0 if self.law == "poisson" else 1.0 / self.step_s
+        return self.values.astype(np.float64) * scale
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Single requests, sorted by arrival."""
+
+    arrival_s: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+class Workload(Protocol):
+    """A generator of load."""
+
+    def sample(self, rng: np.random.Generator, duration_s: float, step_s: float) -> Load:
+        """One realisation of `duration_s` seconds in cells of `step_s` seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RewardWeights:
+    """lambda and mu of the reward: USD-free weights of missed requests and of churn."""
+
+    missed: float = 20.0
+    churn: float = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a scaler wants, and why, for the audit log.
+
+    `target` replicas per pool, ready and pending counted, draining not. An empty target with `capacity_per_s` asks
+    for that many requests per second within the SLO and leaves it to Execute to allocate replicas over the pools.
+    """
+
+    target: tuple[int, ...] = ()
+    reason: str = ""
+    capacity_per_s: float = math.nan
+    standby: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """The one parameter of a scaler that trades cost against attainment; a comparison sweeps it."""
+
+    name: str
+    values: tuple[float, ...]  # in order of rising cost
+    default: float
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerKind:
+    """A scaler as the registry lists it: `build(limits, **parameters)` makes one."""
+
+    build: Callable[..., Scaler]
+    knob: Knob | None
+    summary: str
+    upstream: dict[str, Any] | None = None  # default settings of the product it models, shown as a row of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a scaler may see at a decision. Metrics come from the last scrape that had arrived and may be NaN.
+
+    Metrics of a failed scrape are NaN and `age_s` grows; the fleet counts come from the control plane and are
+    always current.
+    """
+
+    t_s: Any  # time of the decision
+    week_s: Any  # seconds since Monday 00:00
+    interval_s: float
+    age_s: Any  # age of the newest metric
+    arrival_per_s: Any  # mean arrival rate over the scraped window
+    waiting: Any  # requests in the queue at the scrape
+    running: Any  # requests holding a seat at the scrape
+    ttft_s: Any  # mean TTFT of the window
+    tpot_s: Any  # mean TPOT of the window
+    attainment: Any  # share of the window's outcomes within the SLO, 0 to 1
+    dropped_per_s: Any
+    ready: Any  # (P,) replicas serving, at the decision
+    pending: Any  # (P,) replicas ordered and not ready
+    pending_by_age: Any  # (P, len(PENDING_AGES_S) + 1) pending replicas by age since order
+    draining: Any  # (P,)
+    target: Any  # (P,) last bounded target
+    ready_at_scrape: Any  # (P,) replicas serving when the metrics were taken
+    compute_occupancy: Any  # (P,) running / (ready * sequences per replica at l_SLO)
+    memory_occupancy: Any  # (P,) resident KV / capacity
+    forecast_per_s: Any = math.nan  # arrival rate expected one lead time ahead
+    limits: ScalingLimits | None = None
+
+
+PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingLimits:
+    """What a scaler may know of the cluster before the run starts; constant through it."""
+
+    min_replicas: Ints  # (P,)
+    max_replicas: Ints  # (P,)
+    capacity_per_s: Floats  # (P,) l_SLO: arrivals per second one replica carries within the SLO
+    seats: Floats  # (P,) sequences per replica at l_SLO
+    start_median_s: Floats  # (P,) lead time of a replica that needs a new node
+    start_p95_s: Floats
+    usd_per_replica_s: Floats  # (P,)
+    slo: Slo
+    drain_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalStats:
+    """What happened in one control interval. Per-pool fields have shape (P,), the rest are floats.
+
+    The fields from `standby` on stay 0 until a scenario has the part of the cluster they describe.
+    """
+
+    t_s: Any  # start of the interval
+    arrived: Any
+    admitted: Any
+    finished: Any
+    dropped: Any  # timed out in the queue or rejected at the door
+    lost: Any  # taken from a replica that went away
+    missed: Any  # outcomes outside the SLO, dropped and lost included
+    waiting: Any  # at the end of the interval
+    running: Any
+    ttft_sum_s: Any  # over admitted requests
+    tpot_sum_s: Any
+    need: Any  # replicas of the cheapest pool that the interval's rate asks for
+    churn: Any  # sum of |change of the bounded target|
+    started: Any  # replicas ordered
+    cost_usd: Any
+    output_tokens: Any  # of the finished requests
+    total_tokens: Any
+    ready_s: Any  # (P,) replica-seconds ready
+    pending_s: Any  # (P,) replica-seconds ordered and not ready
+    draining_s: Any  # (P,)
+    billed_node_s: Any  # (P,)
+    ready: Any  # (P,) at the end
+    pending: Any  # (P,)
+    draining: Any  # (P,)
+    nodes: Any  # (P,) nodes up at the end
+    target: Any  # (P,) bounded target in force at the end
+    standby: Any = 0.0
+    preempted: Any = 0.0
+    failed: Any = 0.0
+    energy_j: Any = 0.0
+    carbon_g: Any = 0.0
+
+
+class Scaler(Protocol):
+    """Anything that decides."""
+
+    def reset(self) -> None:
+        """Forget the previous run."""
+        ...
+
+    def decide(self, seen: Observation) -> Decision:
+        """The wanted replicas, given what can be seen."""
+        ...
