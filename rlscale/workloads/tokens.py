@@ -1,4 +1,4 @@
-"""Prompt and output lengths as quantile knots. Knows no arrivals.
+"""Prompt and output lengths as quantile knots: the ready-made laws, laws from samples, mixtures. Knows no arrivals.
 
 The knots were read off public traces: a lognormal misses their tails (p95 of the code answers would be 66 tokens
 instead of 90), eighteen quantiles do not.
@@ -6,13 +6,18 @@ instead of 90), eighteen quantiles do not.
 
 from __future__ import annotations
 
-from rlscale.types import TokenLaw
+from collections.abc import Sequence
 
-_P = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rlscale.types import Floats, TokenLaw
+
+KNOTS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
 
 def _law(prompt: tuple[float, ...], output: tuple[float, ...]) -> TokenLaw:
-    return TokenLaw(_P, prompt, _P, output)
+    return TokenLaw(KNOTS, prompt, KNOTS, output)
 
 
 # Azure LLM inference trace 2023, conversation (CC-BY-4.0).
@@ -53,3 +58,48 @@ TOKEN_LAWS: dict[str, TokenLaw] = {
 def fixed(prompt: float, output: float) -> TokenLaw:
     """Every request alike."""
     return TokenLaw((0.0, 1.0), (prompt, prompt), (0.0, 1.0), (output, output))
+
+
+def from_samples(prompt: Floats, output: Floats) -> TokenLaw:
+    """The law of recorded lengths: their quantiles at the eighteen knots."""
+    return TokenLaw(KNOTS, _tuple(np.quantile(prompt, KNOTS)), KNOTS, _tuple(np.quantile(output, KNOTS)))
+
+
+def pool(laws: Sequence[TokenLaw], weights: ArrayLike) -> TokenLaw:
+    """The law of a request that follows `laws[i]` with probability in proportion to `weights[i]`.
+
+    Prompt and output stay independent in the mixture, which a mixture of unlike services is not: say so where it
+    matters (a long prompt then no longer tells which service it came from).
+    """
+    share = np.asarray(weights, np.float64)
+    if len(laws) == 1:
+        return laws[0]
+    prompt = mixture_quantiles([law.prompt_at(MIDPOINTS) for law in laws], share, KNOTS)
+    output = mixture_quantiles([law.output_at(MIDPOINTS) for law in laws], share, KNOTS)
+    return TokenLaw(KNOTS, _tuple(prompt), KNOTS, _tuple(output))
+
+
+# Midpoints of 500 equal-probability cells: the p99 of a mixture still rests on five cells of every component.
+MIDPOINTS = (np.arange(500) + 0.5) / 500
+
+
+def mixture_quantiles(columns: Sequence[Floats], weights: Floats, probabilities: Sequence[float]) -> Floats:
+    """Quantiles of a mixture whose components are given by values of equal probability.
+
+    `probabilities` rise to 1. The last quantile is not the maximum but the value that keeps the mean of the piece
+    before it: the longest request of a tiny component would otherwise stretch the tail of everybody.
+    """
+    values = np.concatenate(columns)
+    mass = np.concatenate([np.full(len(column), w / len(column)) for column, w in zip(columns, weights, strict=True)])
+    order = np.argsort(values, kind="stable")
+    values, mass = values[order], mass[order] / mass.sum()
+    above = np.cumsum(mass)
+    quantiles = np.interp(probabilities, above - 0.5 * mass, values)  # a value stands for the middle of its mass
+    tail = 1.0 - probabilities[-2]
+    share = np.clip(above - probabilities[-2], 0.0, mass)
+    quantiles[-1] = max(quantiles[-2], 2.0 * float(share @ values) / tail - quantiles[-2])
+    return quantiles
+
+
+def _tuple(values: Floats) -> tuple[float, ...]:
+    return tuple(round(float(value), 2) for value in values)

@@ -1,0 +1,68 @@
+# What a reader or a developer runs; `make help` lists it.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
+BENCH ?= env
+
+RUN := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+PIP := $(RUN) -m pip --disable-pip-version-check --quiet install --progress-bar off
+
+# One thread per process: the networks and arrays are small, and the work is spread over processes instead.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test test-slow lint types bench clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo "  TORCH_INDEX=URL picks the index torch comes from (CPU or CUDA build), PYTHON=... the interpreter"
+
+setup: $(STAMP)  ## make .venv with the pinned versions; does nothing when it is up to date
+
+# torch comes first and alone: the build that is present then stays, and its index may not hold the other pins.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: '$(PYTHON)' is not Python 3.11 or newer; install it or pass PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "setting up $(VENV): about 2 GB, a few minutes"
+	@test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(shell grep '^torch==' constraints.txt) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP) --editable '.[dev]' --constraint constraints.txt
+	@$(get-chromium)
+	@touch $@
+
+# The report is also tested in a headless browser. Without one that test is skipped.
+define get-chromium
+command -v chromium >/dev/null || { \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing chromium for the report's test" && \
+	timeout 300 sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium' \
+		>$(VENV)/chromium.log 2>&1; \
+} || echo "no chromium: the report's browser test will be skipped"
+endef
+
+demo: setup  ## train a small PPO and compare it with the rules on chat traffic; prints where the report is
+	$(RUN) -m experiments demo
+
+test: setup  ## the tests, without those that take minutes
+	$(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: setup  ## the tests that take minutes
+	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup  ## ruff: rules and format
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: setup  ## mypy, strict
+	$(RUN) -m mypy
+
+bench: setup  ## speed of the simulator on this machine
+	$(RUN) -m experiments bench $(BENCH)
+
+clean:  ## remove what the tools left behind; .venv, results and downloads stay
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

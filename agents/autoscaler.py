@@ -1,0 +1,27 @@
+"""The friendly AutoScaler as one of the scalers to compare."""
+
+from __future__ import annotations
+
+from rlscale.autoscaler import AutoScaler
+from rlscale.types import Knob, ScalerKind, ScalingLimits
+
+
+def build(limits: ScalingLimits, target_utilization: float = 0.8) -> AutoScaler:
+    """One target for compute and memory, on the pools of a cluster."""
+    return AutoScaler(
+        target_cpu_utilization=target_utilization, target_memory_utilization=target_utilization, limits=limits
+    )
+
+
+SCALERS = {
+    "autoscaler": ScalerKind(
+        build,
+        Knob(
+            "target_utilization",
+            (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.22, 0.16, 0.11, 0.07),
+            0.8,
+            "wanted occupancy of compute and KV memory, as a share of what a replica carries within the SLO",
+        ),
+        "keeps compute and KV-memory occupancy near a target, the larger need wins",
+    )
+}

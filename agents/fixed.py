@@ -1,0 +1,38 @@
+"""A constant fleet: what every other scaler has to beat."""
+
+from __future__ import annotations
+
+import math
+
+from rlscale.errors import ScenarioError
+from rlscale.execute import by_price
+from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
+
+
+class Fixed:
+    """The same number of replicas always; on several pools, as many as carry what they would on the cheapest."""
+
+    def __init__(self, limits: ScalingLimits, replicas: float = 8) -> None:
+        if not (math.isfinite(replicas) and replicas >= 0):
+            raise ScenarioError(f"fixed: replicas = {replicas}; expected a number of replicas, 0 or more")
+        cheapest = by_price(limits)[0]
+        self._decision = Decision(
+            reason=f"fixed at {math.ceil(replicas)}",
+            capacity_per_s=math.ceil(replicas) * float(limits.capacity_per_s[cheapest]),
+        )
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+    def decide(self, seen: Observation) -> Decision:
+        """The same as ever."""
+        return self._decision
+
+
+SCALERS = {
+    "fixed": ScalerKind(
+        Fixed,
+        Knob("replicas", (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40), 8, "replicas kept at all times"),
+        "a constant number of replicas",
+    )
+}

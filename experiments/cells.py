@@ -1,0 +1,188 @@
+"""One cell of a comparison: one scaler at one knob value on one load, and what is kept of its run.
+
+A cell is keyed by a hash of everything that defines it, the code included, so that a stored one is as good as a new
+run. Knows nothing of fronts, headlines and reports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from experiments import stats
+from experiments.results import ResultFolder, plain, write_json
+from experiments.study import LoadCase
+from rlscale.types import Floats, Load
+
+if TYPE_CHECKING:
+    from rlscale.loop import RunResult
+    from rlscale.scenario import Scenario
+
+Split = Literal["train", "test"]
+PACKAGES = ("rlscale", "envs", "agents")  # the code a run depends on
+EXAMPLE_POINTS = 480
+EXAMPLE_S = 86_400.0
+HISTOGRAMS = ("ttft", "tpot", "e2e")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A scaler as one cell runs it."""
+
+    name: str  # registered name, or `policy:`
+    params: dict[str, Any] = field(default_factory=dict)
+    knob: str | None = None
+    value: float | None = None
+    policy: str | None = None
+    policy_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run. Which role it plays in the report (sweep, frozen, defaults) is not part of it."""
+
+    load: LoadCase
+    load_digest: str  # scenario hash and trace content
+    setting: Setting
+    split: Split
+    seed: int
+    code: str  # digest of the simulator's source
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that defines the run; not of where its files lie."""
+        data = plain(asdict(self))
+        data["load"] = {"trace": data["load"]["trace"], "block_s": data["load"]["block_s"]}
+        if data["load"]["trace"]:
+            data["load"]["trace"].pop("path")
+        data["setting"].pop("policy")
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def run_cell(cell: Cell, folder: Path) -> None:
+    """Simulate a cell and store it in the result folder."""
+    from rlscale.loop import run
+
+    scenario, load = _load(cell.load, cell.load_digest, cell.split, cell.seed)
+    result = run(scenario, build_scaler(cell.setting, scenario), load, cell.seed)
+    write_json(ResultFolder(folder).cell_path(cell.key), kept(cell, result))
+
+
+def kept(cell: Cell, result: RunResult) -> dict[str, Any]:
+    """What a cell stores: totals, load blocks, and for test loads the histograms; one load keeps its time series."""
+    test = cell.split == "test"
+    return {
+        "cell": asdict(cell),
+        "load": about(result),
+        "summary": result.summary(),
+        "blocks": blocks(result, cell.load),
+        "histograms": {n: _sparse(h) for n, h in zip(HISTOGRAMS, result.histograms, strict=True)} if test else None,
+        "example": example(result) if test and cell.seed == 0 else None,
+    }
+
+
+def blocks(result: RunResult, case: LoadCase) -> dict[str, Any]:
+    """Hours, cost, requests and misses of every load block.
+
+    Misses that were decided after the last interval, while the queue drained, belong to the last block.
+    """
+    series, step_s = result.series, result.interval_s
+    duration_s = len(series["t_s"]) * step_s
+    block_s = case.block_s or stats.default_block_s(duration_s, case.trace is not None)
+    index = stats.block_of(series["t_s"], duration_s, block_s)
+    total = {name: np.bincount(index, series[name]) for name in ("cost_usd", "arrived", "missed")}
+    total["missed"][-1] += result.summary()["missed"] - series["missed"].sum()
+    return {
+        "block_s": block_s,
+        "hours": np.bincount(index) * step_s / 3600.0,
+        "cost_usd": total["cost_usd"],
+        "requests": total["arrived"],
+        "missed": np.maximum(total["missed"], 0.0),
+    }
+
+
+def about(result: RunResult) -> dict[str, float]:
+    """Mean rate and mean need of the load a run met."""
+    s = result.series
+    return {"requests_per_s": float(np.mean(s["arrived"]) / result.interval_s), "need": float(np.mean(s["need"]))}
+
+
+def example(result: RunResult) -> dict[str, Any]:
+    """The busiest day of a run, thinned for a figure: levels are averaged, the queue keeps its peaks."""
+    s, step_s = result.series, result.interval_s
+    first, last = _busiest(s["arrived"], round(EXAMPLE_S / step_s))
+    width = math.ceil((last - first) / EXAMPLE_POINTS)
+    per_pool = {name: np.atleast_2d(s[name].T).sum(axis=0) for name in ("ready", "pending", "draining")}
+
+    def mean(values: Floats) -> list[float]:
+        return [float(f"{v:.4g}") for v in _chunks(values[first:last], width, np.nanmean)]
+
+    return {
+        "t_s": [float(v) for v in s["t_s"][first:last:width]],
+        "requests_per_s": mean(s["arrived"] / step_s),
+        "need": mean(s["need"]),
+        "waiting": [float(f"{v:.4g}") for v in _chunks(s["waiting"][first:last], width, np.nanmax)],
+        "missed_per_s": mean(s["missed"] / step_s),
+        **{name: mean(values) for name, values in per_pool.items()},
+    }
+
+
+def build_scaler(setting: Setting, scenario: Scenario) -> Any:
+    """A fresh scaler for one run."""
+    values = {} if setting.knob is None or setting.value is None else {setting.knob: setting.value}
+    if setting.policy is not None:
+        from rlscale.policy import load_policy
+
+        return load_policy(setting.policy, scenario.limits, **setting.params, **values)
+    from rlscale.registry import get
+
+    kind = get("agents", "SCALERS", setting.name, "scaler")
+    return kind.build(scenario.limits, **setting.params, **values)
+
+
+@lru_cache(maxsize=1)
+def code_digest() -> str:
+    """Digest of the source and data files a run depends on."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*")):
+            if path.suffix in (".py", ".yaml") and "scenarios" not in path.parts:
+                digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def folder_digest(path: Path) -> str:
+    """Digest of the files of a policy folder."""
+    digest = hashlib.sha256()
+    for item in sorted(path.rglob("*")):
+        if item.is_file():
+            digest.update(item.name.encode() + b"\0" + item.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _busiest(arrived: Floats, width: int) -> tuple[int, int]:
+    """Start and end of the window with the most requests."""
+    if len(arrived) <= width:
+        return 0, len(arrived)
+    total = np.concatenate(([0.0], np.cumsum(arrived)))
+    first = int(np.argmax(total[width:] - total[:-width]))
+    return first, first + width
+
+
+def _chunks(values: Floats, width: int, reduce: Any) -> list[float]:
+    with np.errstate(all="ignore"):
+        return [float(reduce(values[i : i + width])) for i in range(0, len(values), width)]
+
+
+def _sparse(counts: Floats) -> list[list[float]]:
+    """[[bin, count], ...] of the bins that hold something."""
+    index = np.flatnonzero(counts)
+    return [[int(i), float(f"{counts[i]:.6g}")] for i in index]

@@ -1,0 +1,180 @@
+"""Run scenarios x scalers x knob values x seeds and write one report.
+
+Every knob is swept on training loads; what they choose for a target attainment is frozen and meets the test loads
+beside the whole sweep. The folder gets results.json, CSV tables and report.html.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments import collect
+from experiments.cells import Cell, code_digest, run_cell
+from experiments.grid import Grid, Source, policy_digests
+from experiments.pool import Failure, run_all
+from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
+from experiments.study import LoadCase, Study, load_cases, parse_study, read_study, scaler_cases
+from rlscale.errors import ResultError, ScenarioError, TraceError
+
+DEFAULT_SCENARIO = "chat"
+TRAIN_SEEDS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Flags of `compare`."""
+    parser.add_argument("study", nargs="?", type=Path, help="study file (YAML)")
+    parser.add_argument("--trace", help="instead of a study: a recorded load")
+    parser.add_argument("--format", default="auto", help="format of the trace; found out by default")
+    parser.add_argument("--scaling", choices=("superpose", "amplify", "both"), default="both", help="how it is scaled up")
+    parser.add_argument("--mean-need", type=float, default=12.0, help="replicas the trace should need on average")
+    parser.add_argument("--scenario", help=f"cluster, SLO and training loads (default {DEFAULT_SCENARIO})")
+    parser.add_argument("--scalers", help="names, separated by commas; policy:FOLDER is a trained one (default: all rules)")
+    parser.add_argument("--seeds", type=int, help="test loads per scenario, or luck seeds per trace")
+    parser.add_argument("--train-seeds", type=int, help=f"training loads (default {TRAIN_SEEDS})")
+    parser.add_argument("--out", type=Path, required=True, help="new folder for the results")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in --out")
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when there is something to compare, 2 when no test cell could be run."""
+    started = datetime.now(UTC)
+    study = _study(args)
+    grid = open_grid(study)
+    folder = ResultFolder(args.out)
+    folder.open(_identity(study, grid), args.resume)
+    results, rows, blocks = execute(grid, folder, args.workers, study.resamples)
+    results["study"] = study.model_dump(mode="json")
+    results["provenance"] = {
+        **provenance(started, study.seeds.model_dump()),
+        "code": grid.code,
+        "loads": {source.case.name: source.digest for source in grid.sources},
+        "policies": dict(grid.digests),
+        "workers": args.workers,
+    }
+    write(folder, results, rows, blocks)
+    _tell(results, folder)
+    return 0 if results["rows"] else 2
+
+
+def open_grid(study: Study) -> Grid:
+    """Look everything up before anything runs, so that a wrong name costs no time."""
+    from rlscale.registry import scan
+
+    scalers = scaler_cases(study, scan("agents", "SCALERS"))
+    sources = tuple(_source(case, study) for case in load_cases(study))
+    return Grid(sources, tuple(scalers), study.seeds.model_dump(), code_digest(), policy_digests(scalers))
+
+
+def execute(
+    grid: Grid, folder: ResultFolder, workers: int, resamples: int
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Sweep, freeze, test; then the results and the rows of the two long tables."""
+    stored = Finished(folder)
+    failures = _run(grid.first_phase(), folder, workers, "sweeps")
+    frozen = grid.freeze(stored)
+    again = {failure.cell.key for failure in failures}
+    failures += _run([c for c in grid.second_phase(frozen) if c.key not in again], folder, workers, "frozen knobs")
+    rows, blocks = collect.tables(grid, stored, frozen)
+    return collect.results(grid, stored, frozen, failures, resamples), rows, blocks
+
+
+def write(
+    folder: ResultFolder, results: dict[str, Any], rows: Sequence[dict[str, Any]], blocks: Sequence[dict[str, Any]]
+) -> None:
+    """All files of a finished comparison; results.json comes last and marks it as finished."""
+    from experiments.report import render
+
+    fronts = [
+        {"load": front["load"], "scaler": front["scaler"], "split": front["split"], **point}
+        for front in results["fronts"]
+        for point in front["points"]
+    ]
+    with clear_disk_errors(folder.path):
+        write_csv(folder.path / "rows.csv", rows, collect.ROW_COLUMNS)
+        write_csv(folder.path / "blocks.csv", blocks, collect.BLOCK_COLUMNS)
+        write_csv(folder.path / "fronts.csv", fronts, collect.FRONT_COLUMNS)
+        write_csv(folder.path / "failures.csv", results["failures"], collect.FAILURE_COLUMNS)
+        write_text(folder.path / "report.html", render(results))
+        write_json(folder.path / "results.json", results)
+
+
+def _run(cells: Sequence[Cell], folder: ResultFolder, workers: int, title: str) -> list[Failure[Cell]]:
+    missing = [cell for cell in cells if not folder.has(cell.key)]
+    return run_all(partial(run_cell, folder=folder.path), missing, min(workers, len(missing)), title)
+
+
+def _study(args: argparse.Namespace) -> Study:
+    flags = [f"--{name}" for name in ("trace", "scenario", "scalers", "seeds") if getattr(args, name)]
+    if args.study is not None:
+        if flags:
+            raise ScenarioError(f"got {args.study} and {', '.join(flags)}; give a study file or flags, not both")
+        return read_study(args.study)
+    if not args.trace and not args.scenario:
+        raise ScenarioError("nothing to compare; give a study file, --trace PATH or --scenario NAME")
+    return _study_of_flags(args)
+
+
+def _study_of_flags(args: argparse.Namespace) -> Study:
+    from rlscale.registry import scan
+
+    names = args.scalers.split(",") if args.scalers else sorted(scan("agents", "SCALERS"))
+    test = 5 if args.seeds is None else args.seeds
+    data: dict[str, Any] = {
+        "name": args.out.name,
+        "scalers": [name.strip() for name in names if name.strip()],
+        "seeds": {"test": test, "train": args.train_seeds or min(TRAIN_SEEDS, max(1, test))},
+    }
+    if args.trace:
+        scenario = args.scenario or DEFAULT_SCENARIO
+        entry = {"path": args.trace, "scenario": scenario, "format": args.format}
+        data["traces"] = [{**entry, "scaling": args.scaling, "mean_need": args.mean_need}]
+    else:
+        data["scenarios"] = [args.scenario]
+    return parse_study(data, "command line")
+
+
+def _source(case: LoadCase, study: Study) -> Source:
+    from experiments.cells import scenario_of
+
+    scenario = scenario_of(case.scenario)
+    own = scenario.cluster.slo.attainment
+    digest = scenario.hash if case.trace is None else f"{scenario.hash} {_file_digest(Path(case.trace.path))}"
+    return Source(case, digest, (own, *[target for target in study.targets if abs(target - own) > 1e-9]))
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read ({error.strerror}); expected a recorded load") from None
+
+
+def _identity(study: Study, grid: Grid) -> dict[str, Any]:
+    """What must be the same for --resume to go on."""
+    return {
+        "study": study.model_dump(mode="json"),
+        "scalers": [asdict(scaler) for scaler in grid.scalers],
+        "loads": {source.case.name: source.digest for source in grid.sources},
+        "policies": dict(grid.digests),
+        "code": grid.code,
+    }
+
+
+def _tell(results: dict[str, Any], folder: ResultFolder) -> None:
+    for load in results["loads"]:
+        text = next(v["text"] for v in results["verdicts"] if v["load"] == load["name"])
+        print(f"{load['name']}: {text}")
+    if results["failures"]:
+        print(f"{len(results['failures'])} cells failed; they are listed in failures.csv and in the report")
+    if not results["rows"]:
+        raise ResultError(f"no cell could be run; the first error: {results['failures'][0]['error']}")
+    print(f"report: {folder.path / 'report.html'}")

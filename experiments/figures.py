@@ -1,0 +1,269 @@
+"""Figures of the report as inline SVG. Knows the dictionaries of results.json and nothing of how they came about.
+
+Colours are written as CSS variables, so that one figure serves light and dark pages; letters take the page's font.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+from experiments.fronts import level_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, safe for colour-blind readers; the strongest one is kept for learned policies.
+LEARNED = ("#d55e00", "#8c3b00")
+RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#004c78", "#00634a")
+MARKERS = "osD^vPX*"
+INK, MUTED, GRID, PAPER = "#1c2024", "#6b7280", "#e3e5e8", "#fefefe"
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
+LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)
+WIDTH_IN = 10.2
+STYLE = {
+    "svg.fonttype": "none", "font.size": 9.0, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.labelcolor": INK,
+    "axes.labelsize": 9.0, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titlecolor": INK,
+    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False,
+    "grid.color": GRID, "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True, "figure.facecolor": "none",
+    "axes.facecolor": "none", "lines.linewidth": 1.6, "xtick.major.size": 3.0, "ytick.major.size": 0.0,
+}  # fmt: skip
+
+
+class Palette:
+    """One colour and one marker per scaler, the same in every figure."""
+
+    def __init__(self, scalers: Sequence[Mapping[str, Any]]) -> None:
+        self._rank: dict[str, tuple[bool, int]] = {}
+        for kind in ("rule", "learned"):
+            for rank, scaler in enumerate(s for s in scalers if s["kind"] == kind):
+                self._rank[scaler["label"]] = (kind == "learned", rank)
+
+    def colour(self, label: str) -> str:
+        """Hex colour of a scaler."""
+        learned, rank = self._rank[label]
+        colours = LEARNED if learned else RULES
+        return colours[rank % len(colours)]
+
+    def marker(self, label: str) -> str:
+        """Marker; a second round of colours has other ones."""
+        learned, rank = self._rank[label]
+        return "*" if learned else MARKERS[(rank + rank // len(RULES)) % 7]
+
+    def line(self, label: str) -> dict[str, Any]:
+        """Line style: learned policies are drawn thicker, a second round of colours dashed."""
+        learned, rank = self._rank[label]
+        dashed = rank >= len(LEARNED if learned else RULES)
+        return {
+            "color": self.colour(label),
+            "linewidth": 2.4 if learned else 1.5,
+            "linestyle": (0, (4, 1.5)) if dashed else "-",
+            "zorder": 4 if learned else 3,
+        }
+
+
+def fronts(
+    load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], palette: Palette
+) -> str:
+    """Cost against attainment: swept points, the front through them, frozen knobs ringed, product defaults crossed."""
+    fig, ax = _figure(4.3)
+    top = max((p["level"] for e in entries for p in e["points"]), default=3.0)
+    for target in load["targets"]:
+        own = target == load["targets"][0]
+        ax.axhline(level_of(target), color=INK if own else MUTED, lw=0.9, ls=(0, (5, 3)) if own else (0, (1, 3)), zorder=1)
+    for entry in entries:
+        _one_front(ax, entry["points"], palette, entry["scaler"])
+    for row in rows:
+        at = (row["usd_per_h"], -math.log10(max(1.0 - row["attainment"], 0.5 / max(row["requests"], 1.0))))
+        if row["variant"] == "defaults":
+            ax.plot(*at, marker="X", ms=8, color=palette.colour(row["scaler"]), mec=INK, mew=0.8, ls="", zorder=6)
+        elif row["variant"] == "frozen":
+            ax.plot(*at, marker="o", ms=9, mfc="none", mec=palette.colour(row["scaler"]), mew=1.3, ls="", zorder=5)
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_locator(FixedLocator([level_of(t) for t in LEVEL_TICKS]))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - 10**-v):.5g} %"))
+    ax.set_ylim(level_of(0.5), min(top, 5.0) + 0.15)
+    ax.set_xlabel("cost, USD/h (logarithmic)")
+    ax.set_ylabel("requests within the SLO")
+    return svg(fig, f"Cost against attainment on {load['name']}")
+
+
+def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
+    """Paired difference to the best rule with its interval, one panel per target; empty without any difference."""
+    labels = list(dict.fromkeys(e["scaler"] for e in entries if e["versus_best"] is not None))
+    if not labels:
+        return ""
+    targets = load["targets"]
+    fig, axes = _figure(0.75 + 0.27 * len(labels), 1, len(targets), sharey=True)
+    for ax, target in zip(axes[0], targets):
+        here = {e["scaler"]: e for e in entries if e["target"] == target}
+        best = next((e["scaler"] for e in here.values() if e["best_rule"]), "-")
+        ax.axvline(0.0, color=INK, lw=0.9, zorder=1)
+        for y, label in enumerate(labels):
+            versus = here.get(label, {}).get("versus_best")
+            if versus is not None:
+                _difference(ax, y, versus, palette, label)
+        ax.set_title(f"at {100 * target:g} %, against {best}")
+        ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+.3g} %" if v else "0"))
+        ax.grid(axis="y", visible=False)
+    axes[0][0].set_yticks(range(len(labels)), labels)
+    axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
+    return svg(fig, f"Cost difference to the best rule on {load['name']}")
+
+
+def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
+    """Ready and pending replicas against need, with the queue below, one panel per scaler."""
+    rows = math.ceil(len(examples) / 2)
+    fig, axes = _figure(0.4 + 1.75 * rows, 2 * rows, 2, heights=[3.2, 1.0] * rows, sharex=True)
+    peak = max(max(np.add(e["series"]["ready"], e["series"]["pending"]).max(), max(e["series"]["need"])) for e in examples)
+    queue = max(max(e["series"]["waiting"]) for e in examples)
+    for i, example in enumerate(examples):
+        _one_timeline(axes[2 * (i // 2)][i % 2], axes[2 * (i // 2) + 1][i % 2], example, palette, 1.08 * peak, queue)
+    if len(examples) % 2:
+        for ax in (axes[-2][1], axes[-1][1]):
+            ax.set_axis_off()
+    fig.supxlabel("hours", fontsize=9.0)
+    return svg(fig, "Capacity over time")
+
+
+def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
+    """Share of requests slower than a time; p50, p95 and p99 marked. A curve that levels off lost the rest."""
+    fig, axes = _figure(3.1, 1, 3, sharey=True)
+    titles = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "whole request"}
+    for ax, (name, title) in zip(axes[0], titles.items()):
+        for entry in entries:
+            curve = np.array([point for point in entry["ccdf"][name] if point[1] > 0]).reshape(-1, 2)
+            ax.plot(curve[:, 0], curve[:, 1], **palette.line(entry["scaler"]))
+            marks = [(entry[f"{name}_{p}_s"], share) for p, share in (("p50", 0.5), ("p95", 0.05), ("p99", 0.01))]
+            finite = [(s, share) for s, share in marks if s is not None and math.isfinite(s)]
+            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", marker=palette.marker(entry["scaler"]), ms=4,
+                    color=palette.colour(entry["scaler"]), zorder=5)  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_yscale("log")
+        ax.set_ylim(1e-4, 1.3)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_title(title)
+    axes[0][0].set_ylabel("share of requests slower")
+    return svg(fig, "Latency distribution")
+
+
+def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
+    """Over- and under-provisioning, churn, started replicas and decision time, one row per scaler."""
+    fig, axes = _figure(0.8 + 0.27 * len(entries), 1, 4, sharey=True, widths=[2.2, 1, 1, 1])
+    y = np.arange(len(entries))
+    colours = [palette.colour(e["scaler"]) for e in entries]
+    over, churn, started, decision = axes[0]
+    over.barh(y, [e["over_gpu_h_per_h"] for e in entries], 0.62, color=colours)
+    over.barh(y, [-e["under_gpu_h_per_h"] for e in entries], 0.62, color=colours, alpha=0.45)
+    over.axvline(0.0, color=INK, lw=0.9)
+    over.set_title("GPUs too few  |  too many, on average")
+    over.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v):g}"))
+    for ax, key, title in ((churn, "churn_per_h", "churn per hour"), (started, "started_per_h", "started per hour")):
+        ax.barh(y, [e[key] for e in entries], 0.62, color=colours)
+        ax.set_title(title)
+    for i, entry in enumerate(entries):
+        decision.plot(entry["decision_us"], i, marker=palette.marker(entry["scaler"]), ms=6, color=colours[i])
+    decision.set_xscale("log")
+    decision.set_xlim(min(1.0, *(e["decision_us"] for e in entries)), 10 * max(10.0, *(e["decision_us"] for e in entries)))
+    decision.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(1e-6 * v)))
+    decision.xaxis.set_minor_locator(NullLocator())
+    decision.set_title("time per decision")
+    names = [e["scaler"] + ("" if e["variant"] == "frozen" else f" ({e['variant']})") for e in entries]
+    over.set_yticks(y, names)
+    over.set_ylim(len(entries) - 0.4, -0.6)
+    for ax in axes[0]:
+        ax.grid(axis="y", visible=False)
+    return svg(fig, "Provisioning, churn and decision time")
+
+
+def svg(fig: Figure, title: str) -> str:
+    """A figure as an <svg> element that can stand inside a page: no prolog, no ids of its own, colours as variables."""
+    text = io.StringIO()
+    with mpl.rc_context({**STYLE, "svg.hashsalt": title}):
+        FigureCanvasSVG(fig).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    body = text.getvalue()
+    body = body[body.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
+    body = re.sub(r' id="(?:figure|axes|patch|text|line2d|matplotlib\.axis|PolyCollection|FillBetween\w*|xtick|ytick)_\d+"', "", body)
+    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)
+    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
+    body = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
+    body = body.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "").replace(' xmlns="http://www.w3.org/2000/svg"', "")
+    body = body.replace("xlink:href", "href")
+    for colour, name in VARIABLES.items():
+        body = body.replace(colour, f"var({name})")
+    return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+
+
+def _figure(
+    height_in: float, rows: int = 1, columns: int = 1, sharey: bool = False, sharex: bool = False,
+    widths: list[float] | None = None, heights: list[float] | None = None,
+) -> tuple[Figure, Any]:  # fmt: skip
+    with mpl.rc_context(STYLE):
+        fig = Figure((WIDTH_IN, height_in), layout="constrained")
+        ratios = {"width_ratios": widths, "height_ratios": heights}
+        single = rows == columns == 1
+        axes = fig.subplots(rows, columns, sharey=sharey, sharex=sharex, squeeze=single, gridspec_kw=ratios)
+    return fig, axes
+
+
+def _one_front(ax: Axes, points: Sequence[Mapping[str, Any]], palette: Palette, label: str) -> None:
+    members = sorted({p["member"] for p in points})
+    for member in members:
+        mine = sorted((p for p in points if p["member"] == member), key=lambda p: p["usd_per_h"])
+        front = [p for p in mine if p["on_front"]]
+        faint = {"alpha": 0.35, "linewidth": 1.0} if len(members) > 1 else {}
+        ax.plot([p["usd_per_h"] for p in front], [p["level"] for p in front], **{**palette.line(label), **faint})
+        ax.plot([p["usd_per_h"] for p in mine], [p["level"] for p in mine], ls="", marker=palette.marker(label), ms=4,
+                color=palette.colour(label), alpha=0.3 if len(members) > 1 else 0.85, mew=0, zorder=3)  # fmt: skip
+
+
+def _difference(ax: Axes, y: int, versus: Mapping[str, Any], palette: Palette, label: str) -> None:
+    colour, interval = palette.colour(label), versus["interval"]
+    if interval is not None and interval["low"] is not None and interval["high"] is not None:
+        ax.plot([interval["low"], interval["high"]], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3)
+    ax.plot(versus["difference"], y, marker=palette.marker(label), ms=7, color=colour, mec=PAPER, mew=0.8, zorder=4)
+
+
+def _one_timeline(
+    ax: Axes, below: Axes, example: Mapping[str, Any], palette: Palette, peak: float, queue: float
+) -> None:
+    series, colour = example["series"], palette.colour(example["scaler"])
+    hours = (np.array(series["t_s"]) - series["t_s"][0]) / 3600.0
+    ready, pending = np.array(series["ready"]), np.array(series["pending"])
+    ax.fill_between(hours, 0, ready, step="post", color=colour, alpha=0.35, lw=0)
+    ax.fill_between(hours, ready, ready + pending, step="post", color=MUTED, alpha=0.55, lw=0)
+    ax.plot(hours, series["need"], color=INK, lw=1.0, drawstyle="steps-post")
+    ax.set_ylim(0, peak)
+    ax.set_xlim(hours[0], hours[-1])
+    ax.set_title(example["setting"] + ("" if example["variant"] == "frozen" else f" ({example['variant']})"))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.set_ylabel("replicas")
+    below.fill_between(hours, 0, series["waiting"], step="post", color=colour, alpha=0.9, lw=0)
+    below.set_ylim(0, max(1.0, queue))
+    below.yaxis.set_major_locator(MaxNLocator(1, integer=True))
+    below.set_ylabel("queue")
+
+
+def _seconds(value: float) -> str:
+    if value < 0.9995e-3:
+        return f"{1e6 * value:g} µs"
+    return f"{1e3 * value:g} ms" if value < 0.9995 else f"{value:g} s"

@@ -1,0 +1,263 @@
+"""What is compared: a study file, or the flags that stand for one. Knows no simulator and runs nothing.
+
+A study names loads (scenarios, recorded traces), scalers with the values of their knob, and how many seeds of the
+training and test loads each of them meets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rlscale.errors import ScenarioError, nearest
+from rlscale.types import ScalerKind
+
+Scaling = Literal["superpose", "amplify"]
+POLICY = "policy:"
+TARGETS = (0.95, 0.99, 0.999)
+MULTIPLIERS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)  # knob of a learned policy
+
+Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ScenarioEntry(_Strict):
+    """A scenario by name or path; its test loads are generated, so every seed is a load of its own."""
+
+    name: str
+    block_s: Annotated[float, Field(ge=60.0)] | None = None  # length of a load block; days by default
+
+
+class TraceEntry(_Strict):
+    """A recorded load, scaled up to a fleet worth scaling, on the cluster and SLO of a scenario."""
+
+    path: str
+    scenario: str  # cluster, SLO, and training loads where the trace is too short to be split by time
+    name: str = ""
+    format: str = "auto"
+    scaling: Literal["superpose", "amplify", "both"] = "both"
+    mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas
+    block_s: Annotated[float, Field(ge=60.0)] | None = None
+    windows_days: dict[Literal["train", "validation", "test"], tuple[int, int]] | None = None
+
+
+class ScalerEntry(_Strict):
+    """A scaler by its registered name, or `policy:FOLDER`; a pattern of folders is one row with training seeds."""
+
+    name: str
+    label: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    knob: list[float] | None = None  # values to sweep instead of the scaler's own
+    upstream: bool = True  # show the modelled product's default settings as a row of their own
+
+
+class Seeds(_Strict):
+    """How many loads of each split are drawn: seeds 0, 1, 2 ..."""
+
+    train: Count = 3
+    test: Count = 10
+
+
+def _named(key: str) -> BeforeValidator:
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+class Study(_Strict):
+    """Scenarios and traces x scalers x knob values x seeds."""
+
+    name: str = "study"
+    scenarios: list[Annotated[ScenarioEntry, _named("name")]] = Field(default_factory=list)
+    traces: list[TraceEntry] = Field(default_factory=list)
+    scalers: list[Annotated[ScalerEntry, _named("name")]] = Field(min_length=1)
+    seeds: Seeds = Seeds()
+    targets: list[Share] = Field(default_factory=lambda: list(TARGETS), min_length=1)
+    resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Study:
+        if not self.scenarios and not self.traces:
+            raise ValueError("nothing to run: give at least one entry under scenarios or traces")
+        return self
+
+    @field_validator("scalers")
+    @classmethod
+    def _labels_differ(cls, scalers: list[ScalerEntry]) -> list[ScalerEntry]:
+        labels = [entry.label or entry.name for entry in scalers]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} named twice; give each entry its own label")
+        return scalers
+
+
+@dataclass(frozen=True, slots=True)
+class TraceCase:
+    """One trace in one scaling."""
+
+    path: str
+    format: str
+    mode: Scaling
+    mean_need: float
+    windows_days: tuple[tuple[str, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCase:
+    """One source of load that every scaler meets."""
+
+    name: str
+    scenario: str
+    trace: TraceCase | None = None
+    block_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerCase:
+    """One row of the comparison. A rule has one member; a learned policy one folder per training seed."""
+
+    label: str
+    name: str
+    knob: str | None
+    values: tuple[float, ...]
+    params: dict[str, Any] = field(default_factory=dict)
+    policies: tuple[str, ...] = ()
+    upstream: dict[str, Any] | None = None
+    summary: str = ""
+
+    @property
+    def learned(self) -> bool:
+        """Whether training seeds stand behind the row."""
+        return bool(self.policies)
+
+    @property
+    def members(self) -> int:
+        """Training seeds, 1 for a rule."""
+        return max(1, len(self.policies))
+
+
+def read_study(path: Path) -> Study:
+    """The study in a YAML file; every fault is one ScenarioError that names file and field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror}); expected a study in YAML") from None
+    except UnicodeDecodeError:
+        raise ScenarioError(f"{path}: is not text; expected a study in YAML") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ScenarioError(f"{path}{line}: is not YAML: {problem}") from None
+    if not isinstance(data, dict):
+        raise ScenarioError(f"{path}: got {_shown(data)}, expected a mapping with the keys {', '.join(Study.model_fields)}")
+    return parse_study({"name": path.stem, **data}, str(path))
+
+
+def parse_study(data: dict[str, Any], where: str) -> Study:
+    """A study from plain data; `where` is the file or the command line the data came from."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        raise ScenarioError("\n".join(_explained(where, problem) for problem in error.errors())) from None
+
+
+def load_cases(study: Study) -> list[LoadCase]:
+    """Scenarios first, then traces, one case per scaling; names are unique."""
+    cases = [LoadCase(Path(entry.name).stem, entry.name, None, entry.block_s) for entry in study.scenarios]
+    for entry in study.traces:
+        modes: tuple[Scaling, ...] = ("superpose", "amplify") if entry.scaling == "both" else (entry.scaling,)
+        stem = entry.name or Path(entry.path).name.split(".")[0]
+        windows = tuple((split, lo, hi) for split, (lo, hi) in (entry.windows_days or {}).items())
+        for mode in modes:
+            trace = TraceCase(entry.path, entry.format, mode, entry.mean_need, windows)
+            cases.append(LoadCase(f"{stem} ({mode})", entry.scenario, trace, entry.block_s))
+    names = [case.name for case in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ScenarioError(f"study '{study.name}': the loads {', '.join(twice)} are listed twice; name them apart")
+    return cases
+
+
+def scaler_cases(study: Study, kinds: dict[str, ScalerKind]) -> list[ScalerCase]:
+    """The scalers of a study, looked up among the registered `kinds`."""
+    return [_scaler_case(study, entry, kinds) for entry in study.scalers]
+
+
+def policy_folders(pattern: str) -> list[str]:
+    """Policy folders behind a path: the folder itself, the seed folders inside it, or all that match a pattern."""
+    found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+    folders: list[str] = []
+    for item in found:
+        inside = sorted(Path(item).glob("*/manifest.json"))
+        own = (Path(item) / "manifest.json").is_file()
+        folders += [item] if own or not inside else [str(path.parent) for path in inside]
+    if not folders:
+        raise ScenarioError(f"no policy folder matches '{pattern}'; expected folders written by the train command")
+    return folders
+
+
+def _scaler_case(study: Study, entry: ScalerEntry, kinds: dict[str, ScalerKind]) -> ScalerCase:
+    if entry.name.startswith(POLICY):
+        folders = tuple(policy_folders(entry.name.removeprefix(POLICY)))
+        values = tuple(entry.knob or MULTIPLIERS)
+        label = entry.label or Path(entry.name.removeprefix(POLICY).rstrip("/*")).name or "policy"
+        return ScalerCase(label, POLICY, "multiplier", values, entry.params, folders, None, "learned policy")
+    if entry.name not in kinds:
+        raise ScenarioError(
+            f"study '{study.name}': scalers: unknown scaler '{entry.name}'; {nearest(entry.name, kinds)}; "
+            f"a trained one is {POLICY}FOLDER"
+        )
+    kind = kinds[entry.name]
+    if kind.knob is None and entry.knob:
+        raise ScenarioError(f"study '{study.name}': scalers: '{entry.name}' declares no knob; remove `knob`")
+    if kind.knob is not None and kind.knob.name in entry.params:
+        raise ScenarioError(
+            f"study '{study.name}': scalers: {entry.name}.params.{kind.knob.name} is the knob of this scaler; "
+            "give the values to sweep under `knob`"
+        )
+    knob = kind.knob.name if kind.knob else None
+    values = tuple(entry.knob or (kind.knob.values if kind.knob else ()))
+    upstream = kind.upstream if entry.upstream else None
+    return ScalerCase(entry.label or entry.name, entry.name, knob, values, entry.params, (), upstream, kind.summary)
+
+
+_MODELS: dict[str, type[BaseModel]] = {
+    "scenarios": ScenarioEntry,
+    "traces": TraceEntry,
+    "scalers": ScalerEntry,
+    "seeds": Seeds,
+}
+
+
+def _explained(where: str, problem: Any) -> str:
+    """One line for one pydantic problem: file, field, got, expected."""
+    loc = [str(part) for part in problem["loc"]]
+    field_name = ".".join(loc) or "study"
+    if problem["type"] == "extra_forbidden":
+        known = list(_MODELS.get(loc[0], Study).model_fields if len(loc) > 1 else Study.model_fields)
+        close = difflib.get_close_matches(loc[-1], known, 1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
+        return f"{where}: {field_name}: unknown key; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message.removeprefix("Input should be ").removeprefix("a valid ")
+    if problem["type"] == "value_error":
+        return f"{where}: {field_name}: {message}"
+    if problem["type"] == "missing":
+        return f"{where}: {field_name}: is missing"
+    return f"{where}: {field_name}: got {_shown(problem['input'])}, expected {message}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,147 @@
+"""Decide: the pieces that rules are made of. Knows no world, no future and no particular rule.
+
+A fleet of several pools is measured by what it carries: `capacity_per_s` of its replicas added up, requests per
+second within the SLO. With one pool that is its replicas times a constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rlscale.errors import ScenarioError
+from rlscale.types import Decision, Floats, Observation, ScalingLimits
+
+# Metrics older than this, and than three control intervals, say nothing about now.
+STALE_S = 120.0
+
+
+# Never guess: missing or old metrics mean hold.
+def hold(seen: Observation, why: str) -> Decision:
+    """Leave the target as it is."""
+    return Decision(tuple(int(count) for count in np.atleast_1d(seen.target)), f"hold: {why}")
+
+
+def blind(seen: Observation, **metrics: float) -> str:
+    """Why these metrics cannot be decided upon; empty when they can. No traffic is a metric, NaN is none."""
+    if not seen.age_s <= max(STALE_S, 3 * seen.interval_s):
+        return f"metrics are {seen.age_s:.0f} s old"
+    missing = [name for name, value in metrics.items() if not math.isfinite(value)]
+    return f"no value for {', '.join(missing)}" if missing else ""
+
+
+# What is asked, what is there.
+def demand_per_s(seen: Observation, limits: ScalingLimits) -> float:
+    """Requests per second to be carried so that the present queue is gone in `drain_s`: rate + backlog/drain_s."""
+    return float(seen.arrival_per_s + seen.waiting / limits.drain_s)
+
+
+def demand_replicas(seen: Observation, limits: ScalingLimits) -> Floats:
+    """(P,) the same in replicas, if one pool had to carry it alone: (rate + backlog/drain_s) / l_SLO."""
+    return np.asarray(demand_per_s(seen, limits) / limits.capacity_per_s, dtype=np.float64)
+
+
+def carried_per_s(replicas: Any, limits: ScalingLimits) -> float:
+    """What these replicas, (P,), carry within the SLO."""
+    return float(np.dot(np.asarray(replicas, dtype=np.float64), limits.capacity_per_s))
+
+
+def busy_per_s(occupancy: Any, seen: Observation, limits: ScalingLimits) -> float:
+    """Capacity that was in use at the scrape, by an occupancy per pool, (P,), 0 to 1 and more.
+
+    An empty pool has no occupancy; NaN where replicas were serving is a missing metric and makes the result NaN.
+    """
+    serving = np.asarray(seen.ready_at_scrape, dtype=np.float64)
+    used = np.where(serving > 0, np.asarray(occupancy, dtype=np.float64), 0.0)
+    return float(np.sum(used * serving * limits.capacity_per_s))
+
+
+def lead_s(limits: ScalingLimits) -> float:
+    """Median seconds from an order to a ready replica, of the slowest pool."""
+    return float(np.max(limits.start_median_s))
+
+
+# Rules of thumb.
+def positive(name: str, value: float) -> float:
+    """The value of a scaler's parameter, refused unless it is a number above 0."""
+    if not (math.isfinite(value) and value > 0):
+        raise ScenarioError(f"{name} = {value}; expected a number above 0")
+    return float(value)
+
+
+def within(ratio: float, tolerance: float) -> bool:
+    """Close enough to 1 to leave things alone; both ends belong to it."""
+    return 1.0 - tolerance <= ratio <= 1.0 + tolerance
+
+
+def proportional(ready: float, metric: float, setpoint: float, tolerance: float, current: int) -> int:
+    """ceil(ready * metric / setpoint), or `current` when the metric is within the tolerance of the setpoint.
+
+    `ready` are the replicas that the metric is the mean of, `current` those and the ones that are starting. The
+    latter carry nothing yet: multiplied by the ratio, they would be ordered again at every decision until they serve.
+    """
+    ratio = metric / setpoint
+    return current if within(ratio, tolerance) else math.ceil(ready * ratio)
+
+
+# Memory: of recommendations, of actions, of time.
+class Window:
+    """The extreme of what was recommended during the last `window_s` seconds: a stabilisation window.
+
+    `pick` max keeps a fleet from shrinking for a moment of calm, min from growing for a moment of load.
+    """
+
+    def __init__(self, window_s: float, pick: Callable[..., float] = max) -> None:
+        self.window_s = window_s
+        self.pick = pick
+        self._kept: deque[tuple[float, float]] = deque()  # (time, recommendation)
+
+    def reset(self) -> None:
+        self._kept.clear()
+
+    def extreme(self, t_s: float, recommendation: float) -> float:
+        """Remember this recommendation; the extreme of those younger than the window, this one included."""
+        while self._kept and self._kept[0][0] <= t_s - self.window_s:
+            self._kept.popleft()
+        self._kept.append((t_s, recommendation))
+        return self.pick(value for _, value in self._kept)
+
+
+class Cooldown:
+    """No action for `cooldown_s` seconds after one."""
+
+    def __init__(self, cooldown_s: float) -> None:
+        self.cooldown_s = cooldown_s
+        self._until_s = -math.inf
+
+    def reset(self) -> None:
+        self._until_s = -math.inf
+
+    def over(self, t_s: float) -> bool:
+        return t_s >= self._until_s
+
+    def start(self, t_s: float) -> None:
+        self._until_s = t_s + self.cooldown_s
+
+
+class Cadence:
+    """A rule's own beat, for rules that are asked more often: due at the first call at or after every beat."""
+
+    def __init__(self, every_s: float) -> None:
+        self.every_s = every_s
+        self._next_s = -math.inf
+
+    def reset(self) -> None:
+        self._next_s = -math.inf
+
+    def due(self, t_s: float) -> bool:
+        if t_s < self._next_s:
+            return False
+        # The beat stays where it is when calls come late; whole beats that were slept through are dropped.
+        first = self._next_s if math.isfinite(self._next_s) else t_s
+        self._next_s = first + self.every_s * (math.floor((t_s - first) / self.every_s) + 1)
+        return True

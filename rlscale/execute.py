@@ -1,0 +1,108 @@
+"""Execute: from what a scaler asks to whole replicas within the limits. Knows no world and no metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple, SupportsFloat
+
+import numpy as np
+
+from rlscale.types import Decision, ScalingLimits
+
+# A demand of 3.0000000001 replicas is three replicas and a rounding error.
+_ROUNDING = 1e-9
+
+
+class Bounded(NamedTuple):
+    """The target in force, and what had to be changed to get there (empty when nothing had to)."""
+
+    target: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """How many replicas one decision may add to a pool or take from it."""
+
+    add: float = math.inf
+    remove: float = math.inf
+
+
+FREE = StepLimits()
+
+
+def bound(
+    decision: Decision, limits: ScalingLimits, current_target: Iterable[SupportsFloat], steps: StepLimits = FREE
+) -> Bounded:
+    """Whole replicas per pool within step limits, minimum and maximum (which win over the step limits).
+
+    What cannot be read (NaN, infinite, None, the wrong number of pools) holds the pools it concerns where they are.
+    """
+    current = tuple(int(float(count)) for count in current_target)
+    wanted, reasons = _whole(decision, limits, current)
+    target = []
+    for pool, (want, now) in enumerate(zip(wanted, current, strict=True)):
+        stepped = min(max(want, now - steps.remove), now + steps.add)
+        low, high = int(limits.min_replicas[pool]), int(limits.max_replicas[pool])
+        allowed = min(max(stepped, low), high)
+        if allowed != want:
+            limit = f"minimum {low}" if allowed > stepped else f"maximum {high}" if allowed < stepped else "step limit"
+            reasons.append(f"pool {pool}: {want} asked, {int(allowed)} by {limit}")
+        target.append(int(allowed))
+    return Bounded(tuple(target), "; ".join(reasons))
+
+
+def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
+    """Replicas that carry `capacity_per_s` requests per second: the minima, then the cheapest USD per capacity.
+
+    Filling in the order of price is exact for divisible replicas and a heuristic for whole ones. A pool without
+    capacity (its model cannot meet the SLO) keeps its minimum. Ties go to the pool listed first.
+    """
+    target = [int(count) for count in limits.min_replicas]
+    missing = capacity_per_s - float(np.dot(target, limits.capacity_per_s))
+    for pool in by_price(limits):
+        each = float(limits.capacity_per_s[pool])
+        room = int(limits.max_replicas[pool]) - target[pool]
+        added = min(room, _up(missing / each)) if missing > 0 else 0
+        target[pool] += added
+        missing -= added * each
+    if missing > _ROUNDING * max(1.0, capacity_per_s):
+        reason = f"{capacity_per_s:.4g}/s asked, {capacity_per_s - missing:.4g}/s at every maximum"
+    else:
+        reason = ""
+    return Bounded(tuple(target), reason)
+
+
+def by_price(limits: ScalingLimits) -> list[int]:
+    """Pools that carry anything, cheapest USD per capacity first."""
+    usable = [pool for pool, each in enumerate(limits.capacity_per_s) if each > 0]
+    return sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool]))
+
+
+def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+    """What the decision asks in whole replicas, rounded up, and what of it could not be read."""
+    if len(decision.target) == 0:
+        if not _readable(decision.capacity_per_s):
+            return current, [f"held: capacity {decision.capacity_per_s} asked"]
+        target, reason = allocate(float(decision.capacity_per_s), limits)
+        return target, [reason] if reason else []
+    if len(decision.target) != len(current):
+        return current, [f"held: {len(decision.target)} targets for {len(current)} pools"]
+    wanted, reasons = [], []
+    for pool, (asked, now) in enumerate(zip(decision.target, current, strict=True)):
+        if _readable(asked):
+            wanted.append(_up(float(asked)))
+        else:
+            wanted.append(now)
+            reasons.append(f"pool {pool}: held, {asked} asked")
+    return tuple(wanted), reasons
+
+
+def _readable(asked: object) -> bool:
+    return isinstance(asked, SupportsFloat) and math.isfinite(float(asked))
+
+
+def _up(asked: float) -> int:
+    return math.ceil(asked - _ROUNDING)

@@ -1,0 +1,197 @@
+"""Predict: the arrival rate one lead time ahead, from the rates seen so far. Knows nothing of clusters or scalers."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlscale import registry
+from rlscale.errors import ScenarioError, nearest
+from rlscale.types import Floats
+
+
+class Forecaster(Protocol):
+    """One number in, one number out, once per control interval."""
+
+    def reset(self, history_per_s: Floats, step_s: float) -> None:
+        """Forget the previous run, then learn from the rates before this one (oldest first, may be empty)."""
+        ...
+
+    def update(self, rate_per_s: float, interval_s: float) -> float:
+        """Forecast of the arrival rate one lead time ahead, given the mean rate of the last `interval_s`.
+
+        A rate that was not measured (NaN, infinite) changes nothing: the last forecast is returned again.
+        NaN means that nothing has been measured yet.
+        """
+        ...
+
+
+class _Remembering:
+    """What every forecaster shares: the walk through the history, and the refusal of missing measurements."""
+
+    forecast_per_s: float = math.nan
+
+    def reset(self, history_per_s: Floats, step_s: float) -> None:
+        self.forecast_per_s = math.nan
+        self._forget()
+        for rate in np.asarray(history_per_s, dtype=np.float64):
+            self.update(float(rate), step_s)
+
+    def update(self, rate_per_s: float, interval_s: float) -> float:
+        if math.isfinite(rate_per_s):
+            # Measurement noise can push a small rate below zero; no fewer than no requests arrive.
+            self.forecast_per_s = max(0.0, self._learn(max(0.0, rate_per_s), interval_s))
+        return self.forecast_per_s
+
+    def _forget(self) -> None:
+        raise NotImplementedError
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        raise NotImplementedError
+
+
+@dataclass
+class LastValue(_Remembering):
+    """Tomorrow is like today."""
+
+    def _forget(self) -> None:
+        pass
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        return rate_per_s
+
+
+@dataclass
+class MovingAverage(_Remembering):
+    """Mean rate of the last `window_s` seconds."""
+
+    window_s: float = 300.0
+    _seen: deque[tuple[float, float]] = field(default_factory=deque, init=False)  # (rate, seconds it stands for)
+
+    def _forget(self) -> None:
+        self._seen.clear()
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        self._seen.append((rate_per_s, interval_s))
+        covered_s = sum(seconds for _, seconds in self._seen)
+        # The oldest rate leaves when the others fill the window without it.
+        while covered_s - self._seen[0][1] >= self.window_s:
+            covered_s -= self._seen.popleft()[1]
+        return sum(rate * seconds for rate, seconds in self._seen) / covered_s
+
+
+@dataclass
+class Exponential(_Remembering):
+    """y'(t+1) = alpha*y(t) + (1-alpha)*y'(t), one step per measurement; y'(0) is the first measurement."""
+
+    alpha: float = 0.3
+    _level: float = field(default=math.nan, init=False)
+
+    def _forget(self) -> None:
+        self._level = math.nan
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        expected = rate_per_s if math.isnan(self._level) else self._level
+        self._level = self.alpha * rate_per_s + (1 - self.alpha) * expected
+        return self._level
+
+
+@dataclass
+class Holt(_Remembering):
+    """Level and trend, projected over `lead_s`:
+
+    l <- alpha*x + (1-alpha)*(l + b*dt),  b <- beta*(l - l')/dt + (1-beta)*b,  forecast l + b*lead_s.
+
+    The trend is per second, so that history cells and control intervals may differ in length. It starts at 0: the
+    difference of the first two measurements is mostly noise, and a lead time is some 30 control intervals long.
+    """
+
+    lead_s: float
+    alpha: float = 0.2
+    beta: float = 0.02
+    level_per_s: float = field(default=math.nan, init=False)
+    trend_per_s2: float = field(default=0.0, init=False)
+
+    def _forget(self) -> None:
+        self.level_per_s = math.nan
+        self.trend_per_s2 = 0.0
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        if math.isnan(self.level_per_s):
+            self.level_per_s = rate_per_s
+        before = self.level_per_s
+        self.level_per_s = self.alpha * rate_per_s + (1 - self.alpha) * (before + self.trend_per_s2 * interval_s)
+        slope = (self.level_per_s - before) / interval_s
+        self.trend_per_s2 = self.beta * slope + (1 - self.beta) * self.trend_per_s2
+        return self.level_per_s + self.trend_per_s2 * self.lead_s
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """What a number that a user may set can be; both ends are allowed. Its default stands in the class."""
+
+    low: float
+    high: float
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForecasterKind:
+    """A forecaster as the table lists it: `build(lead_s, **parameters)` makes one."""
+
+    build: Callable[..., Forecaster]
+    parameters: Mapping[str, Parameter]
+    summary: str
+
+
+_ALPHA = Parameter(0.001, 1.0, "weight of the newest measurement in the level")
+
+FORECASTERS: dict[str, ForecasterKind] = {
+    "last": ForecasterKind(lambda lead_s: LastValue(), {}, "the last measured rate"),
+    "average": ForecasterKind(
+        lambda lead_s, **chosen: MovingAverage(**chosen),
+        {"window_s": Parameter(1.0, 86400.0, "length of the window, seconds")},
+        "mean of the last window",
+    ),
+    "exponential": ForecasterKind(
+        lambda lead_s, **chosen: Exponential(**chosen), {"alpha": _ALPHA}, "exponential smoothing"
+    ),
+    "holt": ForecasterKind(
+        Holt,
+        {"alpha": _ALPHA, "beta": Parameter(0.0, 1.0, "weight of the newest slope in the trend")},
+        "level and trend, projected over the lead time",
+    ),
+}
+
+
+def forecaster(name: str, lead_s: float, **parameters: float) -> Forecaster:
+    """The forecaster called `name`, from the table, an entry point of `rlscale.forecasters`, or as `module:Class`."""
+    if name in FORECASTERS:
+        kind = FORECASTERS[name]
+        _check(name, kind.parameters, parameters)
+        return kind.build(lead_s, **parameters)
+    built: Any = _from_outside(name)(lead_s, **parameters)
+    return built  # type: ignore[no-any-return]
+
+
+def _check(name: str, known: Mapping[str, Parameter], given: Mapping[str, float]) -> None:
+    for key, value in given.items():
+        if key not in known:
+            raise ScenarioError(f"forecaster '{name}' has no parameter '{key}'; {nearest(key, known)}")
+        low, high = known[key].low, known[key].high
+        if not low <= value <= high:
+            raise ScenarioError(f"forecaster '{name}': {key} = {value}; expected {low:g} to {high:g}")
+
+
+def _from_outside(name: str) -> Any:
+    if ":" in name:
+        return registry.get("rlscale", "FORECASTERS", name, "forecaster")
+    for point in metadata.entry_points(group="rlscale.forecasters", name=name):
+        return point.load()
+    raise ScenarioError(f"unknown forecaster '{name}'; {nearest(name, FORECASTERS)}")

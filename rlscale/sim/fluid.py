@@ -1,0 +1,461 @@
+"""One interval of one cluster as a fluid, in sub-steps of about a second.
+
+Per sub-step: fleet changes, arrivals, patience, admission (limited by seats and by the prompt budget), decode
+passes, completions, latencies into histograms. One queue per service, first in first out; a request is bound to a
+pool when it is admitted, and a pool's sequences are spread evenly over its ready replicas. A cohort of answers of m
+tokens finishes when its pool has made m - 1 further decode passes, so TPOT is the mean over a request's own life.
+
+Scalar code over records (see records.py), compiled once for one cluster and for a batch. Knows no rewards, no
+observations and no stateful randomness. Symbols as in laws.Demand: b sequences per replica, d(b) a decode pass,
+t the mean iteration time including prompts, l arrivals per replica and second.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rlscale.sim import kappa, lifecycle, luck
+from rlscale.sim.histogram import INF_BIN, bin_of
+from rlscale.sim.luck import kernel
+from rlscale.sim.tables import CLASSES, POINTS, SETS
+
+SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
+EACH = 1.0 / CLASSES  # share of a cohort in one class of answer lengths
+ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN = 0, 1, 2, 3  # columns of a cell of admissions
+
+
+@kernel
+def run_batch(first, last, frozen, cluster, pool, node, slot, queue, cells, classes, hist, scrape, pool_scrape,
+              events, spec, pool_spec, demands, point, output, bank, law, block, block_steps):  # fmt: skip
+    """One control interval of the clusters `first` to `last - 1`."""
+    for r in range(first, last):
+        run_interval(
+            frozen, cluster[r], pool[r], node[r], slot[r], queue[r], cells[r], classes[r], hist[r], scrape[r],
+            pool_scrape[r], events[r], spec[0], pool_spec, demands, point, output, bank[cluster[r].load],
+            law[cluster[r].load], block[cluster[r].load], block_steps,
+        )  # fmt: skip
+
+
+@kernel
+def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, events,
+                 spec, pool_spec, demands, point, output, values, law, block, block_steps):  # fmt: skip
+    """One control interval. `frozen`: arrivals have stopped, the fleet stays, nothing is billed."""
+    h = spec.substep_s
+    for step in range(spec.substeps):
+        now_s = c.step * h
+        if not frozen:
+            if step == spec.control_step:
+                _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events)
+            for p in range(pools.shape[0]):
+                if pools[p].next_event_s <= now_s:
+                    expired = lifecycle.advance(now_s, p, pools[p], nodes[p], slots[p], spec, pool_spec[p], events)
+                    _lose_draining(expired, c, pools[p], hist)
+        kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
+        _arrive(frozen, c, queue, hist, spec, demands[kind], values, law, pool_spec)
+        _lose_patience(c, queue, hist, spec)
+        _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, demands[kind], point[kind], output[kind],
+               law.burstiness)  # fmt: skip
+        for p in range(pools.shape[0]):
+            q = pools[p]
+            if q.draining > 0:
+                _drain(now_s + h, p, c, q, nodes[p], slots[p], hist, spec, pool_spec[p], demands[kind, p], events)
+            if not frozen:
+                q.ready_s += h * q.ready
+                q.pending_s += h * q.pending
+                q.draining_s += h * q.draining
+                q.node_s += h * q.nodes_billed
+        c.step += 1
+        if step + 1 == spec.scrape_step:
+            _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, demands[kind])
+    c.interval += 1
+
+
+@kernel
+def _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events):
+    """Put the wanted targets in force; the sequences of draining replicas leave the ready ones with them."""
+    for p in range(pools.shape[0]):
+        q = pools[p]
+        c.churn += abs(q.wanted - q.target)
+        q.target = q.wanted
+        if q.target == q.ready + q.pending:
+            continue
+        before = q.ready
+        drained = lifecycle.apply_target(
+            now_s, c.seed, c.interval, p, q, nodes[p], slots[p], spec, pool_spec[p], events
+        )
+        if drained > 0:
+            share = drained / before
+            moved_ok = _thin_cells(share, c.step, cells[p], classes[p])
+            moved = share * q.running
+            if moved > 0.0:
+                q.drain_ok = (q.drain_ok * q.drain_running + moved_ok) / (q.drain_running + moved)
+                q.drain_running += moved
+            q.running -= moved
+            q.drift *= 1.0 - share
+
+
+@kernel
+def _thin_cells(share, step, cells, classes):
+    """Take `share` of every unfinished request out of the cells; returns the taken ones whose TTFT met the SLO."""
+    mask = cells.shape[0] - 1
+    taken_ok = 0.0
+    oldest = step
+    for j in range(CLASSES):
+        at = int(classes[j, 0])
+        oldest = min(oldest, at)
+        for i in range(at, step):
+            cell = cells[i & mask]
+            left = (1.0 - classes[j, 1]) if i == at else 1.0
+            taken_ok += share * left * cell[ADMITTED] * cell[TTFT_OK] * EACH
+    for i in range(oldest, step):
+        cells[i & mask, ADMITTED] *= 1.0 - share
+    return taken_ok
+
+
+@kernel
+def _arrive(frozen, c, queue, hist, spec, demand, values, law, pool_spec):
+    """Draw or read this sub-step's requests; the ones that fit into no pool's memory are turned away."""
+    count = 0.0
+    at = c.cell + c.step
+    if not frozen and at < values.shape[0]:
+        count = float(values[at])
+        if law.poisson:
+            count *= spec.substep_s
+            if pool_spec[0].batching:
+                count = luck.poisson(count, luck.uniform(c.seed, luck.COUNTS, 0, c.step, 0))
+    c.arrived += count
+    over = demand[0].over
+    for p in range(1, demand.shape[0]):
+        over = min(over, demand[p].over)
+    if over > 0.0 and count > 0.0:
+        c.dropped += over * count
+        c.missed += over * count
+        hist[:, INF_BIN] += over * count
+        count -= over * count
+    c.queued += count
+    queue[c.step & (queue.shape[0] - 1)] = c.queued
+
+
+@kernel
+def _lose_patience(c, queue, hist, spec):
+    """Requests older than the time-out leave the queue."""
+    mask = queue.shape[0] - 1
+    while c.head < c.step and queue[c.head & mask] <= c.left:
+        c.head += 1
+    while c.head < c.step and (c.step - c.head) * spec.substep_s > spec.timeout_s:
+        gone = queue[c.head & mask] - c.left
+        if gone > 0.0:
+            c.left += gone
+            c.dropped += gone
+            c.missed += gone
+            hist[:, INF_BIN] += gone
+        c.head += 1
+
+
+@kernel
+def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, demand, point, output, burstiness):
+    """Admit what seats and prompt budget allow, in proportion to each pool's room, and let the pools compute."""
+    h = spec.substep_s
+    room = 0.0
+    for p in range(pools.shape[0]):
+        room += _room(h, pools[p], pool_spec[p], demand[p])
+    waiting = max(0.0, c.queued - c.left)
+    admitted = min(waiting, room)
+    first = c.left
+    for p in range(pools.shape[0]):
+        part = admitted * _room(h, pools[p], pool_spec[p], demand[p]) / room if room > 0.0 else 0.0
+        if pool_spec[p].batching:
+            _batch(part, admitted, first, c, p, pools[p], queue, cells[p], classes[p], hist, spec, pool_spec[p],
+                   demand[p], point[p], output, burstiness)  # fmt: skip
+        else:
+            _one_by_one(part, admitted, first, c, pools[p], queue, hist, spec, pool_spec[p], demand[p], point[p],
+                        burstiness)  # fmt: skip
+    c.left += admitted
+    while c.head < c.step and queue[c.head & (queue.shape[0] - 1)] <= c.left:
+        c.head += 1
+
+
+@kernel
+def _room(h, q, pool_spec, d):
+    """Most requests a pool can admit in this sub-step."""
+    if q.ready == 0:
+        return 0.0
+    if not pool_spec.batching:
+        return max(0.0, q.ready * d.seats * (1.0 + h / d.w) - q.running)
+    b = max(0.0, (q.running + q.drift) / q.ready)
+    full = d.c0 + d.c * d.seats
+    by_seats = (d.seats - b + d.seats * h / (d.no * full)) / (1.0 + d.seats * d.w / (d.no * full))
+    by_prompts = h * d.chunk_s / ((d.c0 + d.c * b + d.chunk_s) * d.w)
+    return q.ready * max(0.0, min(by_seats, by_prompts))
+
+
+@kernel
+def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, pool_spec, d, point, output,
+           burstiness):  # fmt: skip
+    """A pool of batching replicas: decode passes of this sub-step, latencies of the admitted, completions."""
+    h = spec.substep_s
+    replicas = max(1, q.ready)
+    a = part / replicas
+    b_old = max(0.0, (q.running + q.drift) / replicas)
+    # Sequences at the end of the sub-step, implicit and therefore stable for any h: the positive root of
+    # no*c'*b^2 + (no*c0 + T - (b_old + a)*no*c')*b - (b_old + a)*no*c0 = 0 with T the time left for decoding.
+    decode_time = h - a * d.w
+    quad = d.no * d.c
+    half = d.no * d.c0 + decode_time - (b_old + a) * quad
+    free = (b_old + a) * d.no * d.c0
+    root = math.sqrt(half * half + 4.0 * quad * free)
+    b = 2.0 * free / (half + root) if half > 0.0 else (root - half) / (2.0 * quad)
+    b = min(max(b, 0.0), d.seats)
+    decode = d.c0 + d.c * b
+    t = h * decode / decode_time
+    rate = a / h
+    q.iteration_s = t
+    before = q.progress
+    q.progress += h / t
+
+    mask = cells.shape[0] - 1
+    here = c.step & mask
+    burst = (burstiness - 1.0) / math.sqrt(replicas)
+    cells[here, ADMITTED] = part
+    cells[here, PROGRESS] = q.progress
+    cells[here, TTFT_MEAN] = cells[(c.step - 1) & mask, TTFT_MEAN]
+    if part > 0.0:
+        longer = t + d.w2 * rate  # mean iteration met by an arrival: longer ones are met more often
+        busy = min(1.0, rate * (d.no * t + d.w))
+        others = busy * rate * longer * kappa.CO_ARRIVALS + kappa.BURST * burst
+        ok, ttft_mean = _first_tokens(part, admitted, first, c, queue, hist[0], spec, pool_spec, d, point,
+                                      decode, b, busy * longer * kappa.RESIDUAL, others)  # fmt: skip
+        cells[here, TTFT_OK] = ok
+        cells[here, TTFT_MEAN] = ttft_mean
+        c.admitted += part
+        c.ttft_sum_s += part * ttft_mean
+
+    ratio = t / decode
+    spread = ratio * ratio * (
+        kappa.KV_NOISE * d.kv_spread_s * d.kv_spread_s * b + kappa.COUNT_NOISE * d.c * d.c * b / replicas
+    )  # fmt: skip
+    noise = rate * t * d.w2 * kappa.WORK_NOISE * (1.0 + kappa.BURST_NOISE * burst)
+    done = _complete(before, c, q, cells, classes, hist[1], hist[2], spec, d, point, output, SHORTEST_PASS * decode, noise,
+                     spread, kappa.BURST_BEHIND * burst * d.w)  # fmt: skip
+    q.running = max(0.0, q.running + part - done)
+    # Answer lengths are random: completions scatter around their mean, and the error decays with the residence.
+    stay = d.no * t
+    z = luck.rough_normal(c.seed, luck.ANSWERS, p, c.step, 0)
+    q.drift = q.drift * stay / (stay + h) + kappa.ANSWER_NOISE * math.sqrt(done) * z
+
+
+@kernel
+def _first_tokens(part, admitted, first, c, queue, hist, spec, pool_spec, d, point, decode, b, residual, others):
+    """Deposit the TTFT of the admitted; returns the share within the SLO and the mean."""
+    h = spec.substep_s
+    weight = part / POINTS
+    table = point[c.step & (SETS - 1)]
+    budget = max(pool_spec.chunk_tokens - b, 0.1 * pool_spec.chunk_tokens)
+    alone = 1.0 / (1.0 + others)
+    backlog = c.queued - first - admitted > 0.0 or c.head < c.step
+    mask = queue.shape[0] - 1
+    j = c.head
+    ok = 0.0
+    total = 0.0
+    for k in range(POINTS):
+        n = table[k, 0]
+        wait = 0.0
+        if backlog:
+            x = first + table[k, 6] * admitted
+            while j < c.step and queue[j & mask] < x:
+                j += 1
+            wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+        tokens = n
+        ahead = 0.0
+        if table[k, 2] > alone:  # a geometric number of others share the iteration; one is drawn, the rest by mean
+            ahead = table[k, 3] + others * d.w * table[k, 5]
+            tokens += table[k, 4] + others * d.ni * table[k, 5]
+        passes = math.ceil(tokens / budget)
+        ttft = wait + residual * table[k, 7] + ahead + passes * decode + table[k, 1]
+        total += ttft
+        if ttft <= spec.ttft_s + n * spec.ttft_s_per_token:
+            ok += 1.0
+        hist[bin_of(ttft)] += weight
+    return ok / POINTS, total / POINTS
+
+
+@kernel
+def _waited(x, j, position, c, queue, h, more_behind):
+    """Queueing time of the x-th request, which arrived in sub-step j: first in first out, linear inside a cell."""
+    mask = queue.shape[0] - 1
+    if j == c.step and not more_behind:
+        return 0.0  # arrived and admitted within one sub-step: the fluid sees no queue
+    start = queue[(j - 1) & mask] if j > 0 else 0.0
+    inside = queue[j & mask] - start
+    share = (x - start) / inside if inside > 0.0 else 0.0
+    return max(0.0, (c.step + position - j - min(max(share, 0.0), 1.0)) * h)
+
+
+@kernel
+def _complete(before, c, q, cells, classes, tpot_hist, e2e_hist, spec, d, point, output, shortest, noise, spread,
+              behind):  # fmt: skip
+    """Finish every cohort that has made its passes; returns how many requests that were."""
+    mask = cells.shape[0] - 1
+    table = point[c.step & (SETS - 1)]
+    step = c.step
+    progress = q.progress
+    oldest_kept = step - mask
+    done = 0.0
+    good = 0.0
+    tokens = 0.0
+    tpot_sum = 0.0
+    tpot_mass = 0.0
+    for j in range(CLASSES):
+        further = output[j, 1]
+        reached = progress - further
+        at = int(classes[j, 0])
+        used = classes[j, 1]
+        mass = 0.0
+        ok = 0.0
+        while at < step and (cells[at & mask, PROGRESS] <= reached or at <= oldest_kept):
+            part = (1.0 - used) * cells[at & mask, ADMITTED]
+            mass += part
+            ok += part * cells[at & mask, TTFT_OK]
+            used = 0.0
+            at += 1
+        cell = cells[at & mask]
+        if reached >= cell[PROGRESS]:
+            share = 1.0
+        else:
+            begin = before if at == step else (cells[(at - 1) & mask, PROGRESS] if at > 0 else 0.0)
+            share = max(used, (reached - begin) / (cell[PROGRESS] - begin))
+        part = (share - used) * cell[ADMITTED]
+        mass = (mass + part) * EACH
+        ok = (ok + part * cell[TTFT_OK]) * EACH
+        classes[j, 0] = at
+        classes[j, 1] = share
+        if mass <= 0.0:
+            continue
+        done += mass
+        tokens += mass * output[j, 0]
+        tpot = 0.0
+        if further > 0.0:
+            life = (step + 1 - at - share) * spec.substep_s
+            each = output[j, 2]  # 1 / further
+            tpot = life * each + table[j, 8] * math.sqrt(noise * each + spread) + behind * table[j, 5] * each
+            tpot = max(tpot, shortest)
+            tpot_hist[bin_of(tpot)] += mass
+            tpot_sum += mass * tpot
+            tpot_mass += mass
+        e2e_hist[bin_of(cell[TTFT_MEAN] + further * tpot)] += mass
+        if tpot <= spec.tpot_s:
+            good += ok
+    c.finished += done
+    c.missed += done - good
+    c.tpot_sum_s += tpot_sum
+    c.tpot_count += tpot_mass
+    c.output_tokens += tokens
+    c.total_tokens += tokens + done * d.ni
+    return done
+
+
+@kernel
+def _one_by_one(part, admitted, first, c, q, queue, hist, spec, pool_spec, d, point, burstiness):
+    """A pool whose servers take one request at a time: waiting by Sakasegawa's formula for GI/G/c."""
+    h = spec.substep_s
+    running = (q.running + part) / (1.0 + h / d.w)
+    done = q.running + part - running
+    q.running = running
+    q.iteration_s = d.w
+    c.finished += done
+    c.output_tokens += done
+    c.total_tokens += done * (1.0 + d.ni)
+    if part <= 0.0:
+        return
+    servers = max(1.0, q.ready * d.seats)
+    rho = min(0.98, part * d.w / (h * servers))
+    delayed = rho ** (math.sqrt(2.0 * (servers + 1.0)) - 1.0)  # chance to wait at all
+    mean = 0.5 * (burstiness + pool_spec.service_cv2) * d.w * delayed / (servers * (1.0 - rho))
+    table = point[c.step & (SETS - 1)]
+    weight = part / POINTS
+    mask = queue.shape[0] - 1
+    j = c.head
+    for k in range(POINTS):
+        x = first + table[k, 6] * admitted
+        while j < c.step and queue[j & mask] < x:
+            j += 1
+        wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+        if table[k, 2] < delayed:
+            wait += mean / delayed * table[k, 5]
+        ttft = wait + table[k, 1]
+        hist[0, bin_of(ttft)] += weight
+        hist[2, bin_of(ttft)] += weight
+        c.ttft_sum_s += weight * ttft
+        if ttft > spec.ttft_s + table[k, 0] * spec.ttft_s_per_token:
+            c.missed += weight
+    c.admitted += part
+
+
+@kernel
+def _drain(now_s, p, c, q, nodes, slots, hist, spec, pool_spec, d, events):
+    """Draining replicas finish their sequences without new prompts; they go when nothing is left."""
+    if q.drain_running > 0.0:
+        b = q.drain_running / q.draining
+        stay = d.no * (d.c0 + d.c * b) if pool_spec.batching else d.w
+        left = q.drain_running * stay / (stay + spec.substep_s)
+        if left < 0.5 * q.draining:
+            left = 0.0
+        _finish_draining(q.drain_running - left, c, q, hist, spec, pool_spec, d)
+        q.drain_running = left
+    if q.drain_running == 0.0:
+        lifecycle.drained_all(now_s, p, q, nodes, slots, spec, pool_spec, events)
+
+
+@kernel
+def _finish_draining(done, c, q, hist, spec, pool_spec, d):
+    tpot = d.c0 + d.c * q.drain_running / q.draining
+    c.finished += done
+    if not pool_spec.batching:
+        return
+    c.missed += done * (1.0 - (q.drain_ok if tpot <= spec.tpot_s else 0.0))
+    c.tpot_sum_s += done * tpot
+    c.tpot_count += done
+    c.output_tokens += done * d.no
+    c.total_tokens += done * (d.no + d.ni)
+    hist[1, bin_of(tpot)] += done
+    hist[2, bin_of(max(d.no * tpot, 1e-3))] += done
+
+
+@kernel
+def _lose_draining(expired, c, q, hist):
+    """The grace of `expired` draining replicas is over: what they still held is lost."""
+    if expired > 0 and q.drain_running > 0.0:
+        gone = q.drain_running * expired / (q.draining + expired)
+        q.drain_running -= gone
+        c.lost += gone
+        c.missed += gone
+        hist[1:, INF_BIN] += gone
+
+
+@kernel
+def _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, demand):
+    """What a metrics server would read at this instant."""
+    scrape.t_s = c.step * spec.substep_s
+    scrape.arrived = c.arrived
+    scrape.admitted = c.admitted
+    scrape.finished = c.finished
+    scrape.dropped = c.dropped
+    scrape.lost = c.lost
+    scrape.missed = c.missed
+    scrape.ttft_sum_s = c.ttft_sum_s
+    scrape.tpot_sum_s = c.tpot_sum_s
+    scrape.tpot_count = c.tpot_count
+    scrape.output_tokens = c.output_tokens
+    scrape.total_tokens = c.total_tokens
+    scrape.churn = c.churn
+    scrape.waiting = max(0.0, c.queued - c.left)
+    running = 0.0
+    for p in range(pools.shape[0]):
+        q = pools[p]
+        running += q.running
+        pool_scrape[p].ready = q.ready
+        pool_scrape[p].running = q.running
+        pool_scrape[p].memory = (
+            q.running * demand[p].k / (q.ready * pool_spec[p].kv_capacity_tokens) if q.ready > 0 else 0.0
+        )
+    scrape.running = running

@@ -1,0 +1,171 @@
+"""World 1: n simulated clusters as rows of records; one row is a single cluster. Knows no scaler and no reward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlscale.errors import ScenarioError
+from rlscale.sim import fluid, lifecycle
+from rlscale.sim.compile import Records, compile_tables
+from rlscale.sim.histogram import BINS
+from rlscale.sim.records import (
+    CLUSTER, COUNTER_NAMES, FREE, NODE, POOL, POOL_SCRAPE, SCRAPE, SLOT, records,
+)  # fmt: skip
+from rlscale.sim.tables import CLASSES
+from rlscale.types import ClusterSpec, Floats, Ints, Load
+
+POOL_COUNTERS = ("ready_s", "pending_s", "draining_s", "node_s", "started")
+Snapshot = dict[str, Floats]
+
+
+class SimWorld:
+    """`apply` targets, `wait` one control interval, read the records.
+
+    `loads` are shared by the rows: row r runs `loads[load_of_row[r]]` from cell `start_cell[r]` with luck `seeds[r]`.
+    """
+
+    def __init__(
+        self,
+        spec: ClusterSpec,
+        loads: Sequence[Load],
+        seeds: Sequence[int],
+        initial: NDArray[Any],  # (n, P) or (P,) ready replicas at t = 0
+        load_of_row: Sequence[int] | None = None,
+        start_cell: Sequence[int] | None = None,
+        log_events: int = 0,
+        threads: int = 1,
+    ) -> None:
+        if not 1 <= len(spec.pools) <= 8:
+            raise ScenarioError(f"got {len(spec.pools)} pools; expected 1 to 8")
+        self.spec, self.loads, self.n, self.pools = spec, list(loads), len(seeds), len(spec.pools)
+        self.tables = compile_tables(spec, loads, log_events > 0)
+        n, p = self.n, self.pools
+        slots = [_records_per_pool(pool.max_replicas, pool.slots_per_node) for pool in spec.pools]
+        self.cluster, self.pool = records((n,), CLUSTER), records((n, p), POOL)
+        self.node = records((n, p, max(nodes for nodes, _ in slots)), NODE)
+        self.slot = records((n, p, max(count for _, count in slots)), SLOT)
+        self.queue = np.zeros((n, _power_of_two(spec.timeout_s / spec.substep_s + 3)))
+        self.cells = np.zeros((n, p, self._ring(), 4))
+        self.classes = np.zeros((n, p, CLASSES, 2))
+        self.hist = np.zeros((n, 3, BINS))
+        self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
+        self.pool_scrape = records((n, p), POOL_SCRAPE)
+        self.events = np.zeros((n, log_events + 1, 4))
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._split = np.linspace(0, n, threads + 1).astype(int)
+        load_of_row = load_of_row if load_of_row is not None else [0] * n
+        start_cell = start_cell if start_cell is not None else [0] * n
+        self.reset(np.arange(n), seeds, initial, load_of_row, start_cell)
+
+    def reset(
+        self,
+        rows: Sequence[int] | Ints,
+        seeds: Sequence[int],
+        initial: NDArray[Any],
+        load_of_row: Sequence[int] | Ints,
+        start_cell: Sequence[int] | Ints,
+    ) -> None:
+        """Begin the given rows anew."""
+        rows = np.asarray(rows)
+        for array in (self.cluster, self.pool, self.node, self.slot, self.scrape, self.scrape_before,
+                      self.pool_scrape):  # fmt: skip
+            array[rows] = np.zeros(1, array.dtype)[0]
+        for array in (self.queue, self.cells, self.classes, self.hist, self.events):
+            array[rows] = 0.0
+        initial = np.broadcast_to(np.asarray(initial, np.int64), (len(rows), self.pools))
+        for i, r in enumerate(rows):
+            self.cluster["seed"][r], self.cluster["load"][r] = np.uint64(seeds[i]), load_of_row[i]
+            self.cluster["cell"][r] = start_cell[i]
+            for p in range(self.pools):
+                lifecycle.start_with(
+                    self.pool[r][p], self.node[r][p], self.slot[r][p], self.tables.pool_spec[p], int(initial[i, p])
+                )
+            self.pool_scrape["ready"][r] = initial[i]
+
+    def apply(self, target: NDArray[Any]) -> None:
+        """Bounded targets (n, P) for the coming interval; in force after the control delay."""
+        self.pool["wanted"] = target
+
+    def wait(self) -> None:
+        """Let one control interval pass."""
+        self.scrape_before[:] = self.scrape
+        self._run(False)
+
+    def finish(self) -> None:
+        """Stop arrivals, freeze the fleet and let the queue drain for scoring; nothing is billed any more."""
+        limit_s = self.spec.timeout_s + 3600.0
+        for _ in range(math.ceil(limit_s / self.spec.interval_s)):
+            if float(self.in_system().max()) < 0.5:
+                break
+            self._run(True)
+
+    def in_system(self) -> Floats:
+        """(n,) requests waiting or running."""
+        waiting = np.maximum(0.0, self.cluster["queued"] - self.cluster["left"])
+        return waiting + (self.pool["running"] + self.pool["drain_running"]).sum(axis=1)
+
+    def counters(self) -> Snapshot:
+        """Copies of the cumulative counters: (n,) per service, (n, P) per pool."""
+        service = {name: np.array(self.cluster[name]) for name in COUNTER_NAMES}
+        return service | {name: np.array(self.pool[name]) for name in POOL_COUNTERS}
+
+    def cost_usd(self) -> Floats:
+        """(n,) USD billed since t = 0."""
+        price = np.array([pool.node.usd_per_s(pool.spot) for pool in self.spec.pools])
+        return np.asarray(self.pool["node_s"] @ price, dtype=np.float64)
+
+    @property
+    def t_s(self) -> Floats:
+        """(n,) seconds since t = 0."""
+        return np.asarray(self.cluster["step"] * self.spec.substep_s, dtype=np.float64)
+
+    def pending_ages_s(self, row: int, pool: int) -> Floats:
+        """Seconds since the order of every replica that is not ready."""
+        slots = self.slot[row, pool]
+        waiting = (slots["state"] != FREE) & (slots["state"] < 3)
+        return np.asarray(self.t_s[row] - slots["ordered_s"][waiting], dtype=np.float64)
+
+    def event_log(self, row: int) -> Floats:
+        """(events, 4): time, kind (see records.py), pool, number."""
+        return np.array(self.events[row, 1 : 1 + int(self.events[row, 0, 0])])
+
+    def _run(self, frozen: bool) -> None:
+        t = self.tables
+        arrays = (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
+                  self.scrape, self.pool_scrape, self.events, t.spec, t.pool_spec, t.demands, t.point, t.output,
+                  t.bank, t.law, t.block, t.block_steps)  # fmt: skip
+        if self._threads is None:
+            fluid.run_batch(0, self.n, frozen, *arrays)
+            return
+        parts = [
+            self._threads.submit(fluid.run_batch, int(a), int(b), frozen, *arrays)
+            for a, b in zip(self._split[:-1], self._split[1:], strict=True)
+        ]
+        for part in parts:
+            part.result()
+
+    def _ring(self) -> int:
+        """Sub-steps a request can stay on a replica: the longest class of answers at the slowest iteration."""
+        slowest = 0.0
+        for p, pool in enumerate(self.spec.pools):
+            if pool.profile.batching:
+                d = self.tables.demands[:, p]
+                iteration = d["c0"] + d["c"] * d["seats"] + d["chunk_s"]
+                slowest = max(slowest, float((iteration * self.tables.output[:, :, 0].max(axis=1)).max()))
+        return _power_of_two(slowest / self.spec.substep_s + 8)
+
+
+def _records_per_pool(max_replicas: int, slots_per_node: int) -> tuple[int, int]:
+    """Nodes and slots to keep records for: draining replicas do not count against the maximum, hence twice as many."""
+    nodes = 2 * math.ceil(max_replicas / slots_per_node) + 2
+    return nodes, nodes * slots_per_node
+
+
+def _power_of_two(least: float) -> int:
+    return int(2 ** math.ceil(math.log2(max(8.0, least))))

@@ -1,0 +1,79 @@
+"""Flash crowds: a calm base with sudden crowds that stay for minutes and then melt away.
+
+Statistics of the Twitter stream of August 2021: base 52 per second, twelve crowds a day, 3.8 times the base on
+average and 5.8 at most, reached within one or two minutes and left over several.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from rlscale.types import Z95, Floats
+from rlscale.workloads.family import DAY_S, Clock, Family, NotNegative, Positive
+from rlscale.workloads.noise import ar1, lognormal
+
+
+class FlashCrowd(Family):
+    """Rate = base x slow noise x (1 + crowds). Peaks are uniform between `peak_low` and `peak_high`.
+
+    The plateau and the decay are tuned so that the variance of a window is that of the trace.
+    """
+
+    kind: Literal["flash-crowd"] = "flash-crowd"
+    rate_per_s: Positive = 65.0
+    crowds_per_day: NotNegative = Field(12.0, description="mean number of crowds in 24 hours")
+    peak_low: Positive = Field(1.8, description="smallest peak over the base")
+    peak_high: Positive = Field(5.8, description="largest peak over the base")
+    rise_s: Positive = Field(90.0, description="from the base to the peak, seconds")
+    plateau_median_s: Positive = Field(250.0, description="time at the peak: median of a lognormal, seconds")
+    plateau_p95_s: Positive = Field(700.0, description="its 95th percentile, seconds")
+    decay_s: Positive = Field(300.0, description="time in which a crowd shrinks to 37 %, seconds")
+    base_sigma: NotNegative = Field(0.11, description="standard deviation of the log of the base")
+    base_s: Positive = Field(7200.0, description="its correlation time, seconds")
+    ripple_sigma: NotNegative = Field(0.042, description="the same from minute to minute (steps of 6 %)")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> FlashCrowd:
+        if not 1.0 <= self.peak_low <= self.peak_high:
+            raise ValueError(f"peaks from {self.peak_low} to {self.peak_high}; expected 1 <= peak_low <= peak_high")
+        if self.plateau_p95_s < self.plateau_median_s:
+            raise ValueError("plateau_p95_s is below plateau_median_s; swap them")
+        return self
+
+    def shape(self, rng: np.random.Generator, clock: Clock) -> Floats:
+        """Base noise times crowds, over the mean of the crowds."""
+        at_s = clock.mid_s
+        base = lognormal(ar1(rng, at_s, self.base_s)[:, 0], self.base_sigma)
+        ripple = lognormal(ar1(rng, at_s, 60.0)[:, 0], self.ripple_sigma)
+        return base * ripple * (1.0 + self._crowds(rng, at_s)) / (1.0 + self._mean_excess())
+
+    def _crowds(self, rng: np.random.Generator, at_s: Floats) -> Floats:
+        """Excess over the base, in units of the base."""
+        excess = np.zeros(len(at_s))
+        lead_s = 10.0 * self.decay_s + 5.0 * self.plateau_p95_s  # a crowd that began before still counts
+        first, last = at_s[0] - lead_s, at_s[-1]
+        starts = rng.uniform(first, last, rng.poisson(self.crowds_per_day * (last - first) / DAY_S))
+        heights = rng.uniform(self.peak_low, self.peak_high, len(starts)) - 1.0
+        plateaus = self.plateau_median_s * np.exp(self._plateau_sigma() * rng.standard_normal(len(starts)))
+        for start, height, plateau in zip(starts, heights, plateaus, strict=True):
+            gone = start + self.rise_s + plateau + 12.0 * self.decay_s
+            cells = slice(*np.searchsorted(at_s, (start, gone)))
+            since = at_s[cells] - start
+            melting = np.maximum(since - self.rise_s - plateau, 0.0)
+            excess[cells] += height * np.minimum(since / self.rise_s, 1.0) * np.exp(-melting / self.decay_s)
+        return excess
+
+    def _mean_excess(self) -> float:
+        plateau_s = self.plateau_median_s * math.exp(0.5 * self._plateau_sigma() ** 2)
+        height = 0.5 * (self.peak_low + self.peak_high) - 1.0
+        return self.crowds_per_day / DAY_S * height * (0.5 * self.rise_s + plateau_s + self.decay_s)
+
+    def _plateau_sigma(self) -> float:
+        return math.log(self.plateau_p95_s / self.plateau_median_s) / Z95
+
+
+WORKLOADS = {"flash-crowd": FlashCrowd}

@@ -1,0 +1,26 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import one_thread_per_process
+
+one_thread_per_process()
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_traces(repo_root: Path) -> Path:
+    """Recorded loads kept beside the repository; a test that needs them is skipped where they are missing."""
+    folder = repo_root.parent / "shared" / "traces"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/traces")
+    return folder
