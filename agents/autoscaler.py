@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agents.threshold import OCCUPANCIES
 from rlscale.autoscaler import AutoScaler
 from rlscale.types import Knob, ScalerKind, ScalingLimits
 
@@ -18,7 +19,7 @@ SCALERS = {
         build,
         Knob(
             "target_utilization",
-            (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.22, 0.16, 0.11, 0.07),
+            OCCUPANCIES,
             0.8,
             "wanted occupancy of compute and KV memory, as a share of what a replica carries within the SLO",
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlscale.decide import Window, blind, demand_per_s, hold, positive
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
-LEVELS = (0.8, 0.9, 1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1, 2.5)
+LEVELS = (0.9, 1.0, 1.05, 1.1, 1.2, 1.3, 1.45, 1.6, 1.8, 2.1, 2.5, 3.0)
 
 
 class Headroom:

@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from agents.threshold import OCCUPANCIES
 from rlscale.decide import Cadence, Window, blind, hold, positive, proportional, within
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
@@ -215,7 +216,7 @@ SCALERS = {
         build,
         Knob(
             "target",
-            (1.5, 1.2, 1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.14, 0.09),
+            OCCUPANCIES,
             0.5,
             "running + waiting requests per replica, as a share of its sequences at l_SLO",
         ),

@@ -67,8 +67,8 @@ def hourly_rates(loads: Sequence[Load]) -> Floats:
         _add(requests, seconds, load.rate_per_s, load.step_s, load.week_s)
     by_day, covered = requests.reshape(7, 24), seconds.reshape(7, 24)
     any_day = _mean(by_day.sum(axis=0), covered.sum(axis=0))
-    table: Floats = np.where(covered > 0, _mean(by_day, covered), any_day)
-    return table.ravel()
+    table: Floats = np.where(covered > 0, _mean(by_day, covered), any_day).ravel()
+    return table
 
 
 def _add(requests: Floats, seconds: Floats, rates: Floats, step_s: float, start_s: float) -> None:
@@ -80,7 +80,8 @@ def _add(requests: Floats, seconds: Floats, rates: Floats, step_s: float, start_
 
 
 def _mean(requests: Floats, seconds: Floats) -> Floats:
-    return np.divide(requests, seconds, out=np.full(requests.shape, np.nan), where=seconds > 0)
+    mean: Floats = np.divide(requests, seconds, out=np.full(requests.shape, np.nan), where=seconds > 0)
+    return mean
 
 
 SCALERS = {

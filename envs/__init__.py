@@ -1,0 +1,30 @@
+"""Gymnasium face of the simulator, and the built-in scenarios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlscale.errors import ScenarioError, nearest
+from rlscale.scenario import Scenario, load_scenario
+
+_FOLDER = Path(__file__).resolve().parent / "scenarios"
+
+
+def scenario_names() -> list[str]:
+    """Names of the built-in scenarios."""
+    return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
+
+
+def scenario_path(name: str) -> Path:
+    """File of a scenario: a path as it is, a built-in name, `rlscale/Name-v0` or `Name`."""
+    if name.endswith((".yaml", ".yml")) or "\\" in name or Path(name).is_file():
+        return Path(name)
+    plain = name.removeprefix("rlscale/").removesuffix("-v0").lower().replace("_", "-")
+    if plain in scenario_names():
+        return _FOLDER / f"{plain}.yaml"
+    raise ScenarioError(f"unknown scenario '{name}'; {nearest(plain, scenario_names())}")
+
+
+def get_scenario(name: str) -> Scenario:
+    """A scenario by name or path."""
+    return load_scenario(scenario_path(name))

@@ -15,6 +15,7 @@ import numpy as np
 from experiments import fronts, stats
 from rlscale.types import Floats, Ints
 
+NBSP = "\N{NO-BREAK SPACE}"
 MIN_MISSES = 10  # an attainment that rests on fewer missed requests is flagged
 
 
@@ -124,7 +125,7 @@ def verdict(entries: Sequence[Mapping[str, Any]], target: float) -> str:
 
 def percent(share: float) -> str:
     """A share near 1 as a percentage with as many digits as it needs: 95 %, 99.9 %."""
-    return f"{100.0 * share:.6g} %"
+    return f"{100.0 * share:.6g}{NBSP}%"
 
 
 def front_points(sweep: Sweep) -> list[dict[str, Any]]:
@@ -262,16 +263,20 @@ def _learned_verdict(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -
         return f"{name} reaches it and no rule does."
     change = entry["versus_best"]["difference"]
     interval = entry["versus_best"]["interval"]
-    words = f"{abs(change):.1%} {'less' if change < 0 else 'more'} than the best rule, {best['scaler']}"
+    words = f"{_points(abs(change))} {'less' if change < 0 else 'more'} than the best rule, {best['scaler']}"
     few = "" if seeds >= 10 else f" ({seeds} training seed{'s' if seeds > 1 else ''}: an early comparison)"
     if interval is None:
         return f"{name} costs {words}{few}; no interval over loads, so this is one observation."
-    span = f"95 % interval {interval['low']:+.1%} to {interval['high']:+.1%}"
+    span = f"95 % interval {_points(interval['low'])} to {_points(interval['high'])}"
     if interval["high"] < 0:
         return f"{name} wins: it costs {words}, {span}{few}."
     if interval["low"] > 0:
         return f"{name} loses: it costs {words}, {span}{few}."
     return f"{name} costs {words}, {span}{few}: the two cannot be told apart."
+
+
+def _points(change: float) -> str:
+    return f"{100.0 * change:.1f}{NBSP}%".replace("-", "−")
 
 
 def _range(interval: Mapping[str, float] | None) -> str:

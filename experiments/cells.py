@@ -12,18 +12,17 @@ import math
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from experiments import stats
+from experiments import sources, stats
 from experiments.results import ResultFolder, plain, write_json
-from experiments.study import LoadCase
-from rlscale.types import Floats, Load
-
-if TYPE_CHECKING:
-    from rlscale.loop import RunResult
-    from rlscale.scenario import Scenario
+from experiments.study import LoadCase, outside
+from rlscale.loop import RunResult, run
+from rlscale.registry import get
+from rlscale.scenario import Scenario
+from rlscale.types import Floats
 
 Split = Literal["train", "test"]
 PACKAGES = ("rlscale", "envs", "agents")  # the code a run depends on
@@ -58,20 +57,15 @@ class Cell:
     @property
     def key(self) -> str:
         """Hash of everything that defines the run; not of where its files lie."""
-        data = plain(asdict(self))
-        data["load"] = {"trace": data["load"]["trace"], "block_s": data["load"]["block_s"]}
-        if data["load"]["trace"]:
-            data["load"]["trace"].pop("path")
+        data = plain(asdict(self)) | {"load": plain(sources.identity(self.load))}
         data["setting"].pop("policy")
-        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:24]
+        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 def run_cell(cell: Cell, folder: Path) -> None:
     """Simulate a cell and store it in the result folder."""
-    from rlscale.loop import run
-
-    scenario, load = _load(cell.load, cell.load_digest, cell.split, cell.seed)
-    result = run(scenario, build_scaler(cell.setting, scenario), load, cell.seed)
+    scenario, load = sources.sample(cell.load, cell.split, cell.seed)
+    result = run(scenario, build_scaler(cell.setting, scenario), load, cell.seed, cell.setting.name)
     write_json(ResultFolder(folder).cell_path(cell.key), kept(cell, result))
 
 
@@ -118,19 +112,18 @@ def example(result: RunResult) -> dict[str, Any]:
     """The busiest day of a run, thinned for a figure: levels are averaged, the queue keeps its peaks."""
     s, step_s = result.series, result.interval_s
     first, last = _busiest(s["arrived"], round(EXAMPLE_S / step_s))
-    width = math.ceil((last - first) / EXAMPLE_POINTS)
-    per_pool = {name: np.atleast_2d(s[name].T).sum(axis=0) for name in ("ready", "pending", "draining")}
+    begins = np.arange(0, last - first, math.ceil((last - first) / EXAMPLE_POINTS))
+    widths = np.diff(np.append(begins, last - first))
 
     def mean(values: Floats) -> list[float]:
-        return [float(f"{v:.4g}") for v in _chunks(values[first:last], width, np.nanmean)]
+        return _digits(np.add.reduceat(values[first:last], begins) / widths)
 
     return {
-        "t_s": [float(v) for v in s["t_s"][first:last:width]],
+        "t_s": s["t_s"][first:last][begins].tolist(),
         "requests_per_s": mean(s["arrived"] / step_s),
-        "need": mean(s["need"]),
-        "waiting": [float(f"{v:.4g}") for v in _chunks(s["waiting"][first:last], width, np.nanmax)],
         "missed_per_s": mean(s["missed"] / step_s),
-        **{name: mean(values) for name, values in per_pool.items()},
+        "waiting": _digits(np.maximum.reduceat(s["waiting"][first:last], begins)),
+        **{name: mean(s[name]) for name in ("need", "ready", "pending", "draining")},
     }
 
 
@@ -141,9 +134,7 @@ def build_scaler(setting: Setting, scenario: Scenario) -> Any:
         from rlscale.policy import load_policy
 
         return load_policy(setting.policy, scenario.limits, **setting.params, **values)
-    from rlscale.registry import get
-
-    kind = get("agents", "SCALERS", setting.name, "scaler")
+    kind = outside(setting.name) if ":" in setting.name else get("agents", "SCALERS", setting.name, "scaler")
     return kind.build(scenario.limits, **setting.params, **values)
 
 
@@ -177,12 +168,12 @@ def _busiest(arrived: Floats, width: int) -> tuple[int, int]:
     return first, first + width
 
 
-def _chunks(values: Floats, width: int, reduce: Any) -> list[float]:
-    with np.errstate(all="ignore"):
-        return [float(reduce(values[i : i + width])) for i in range(0, len(values), width)]
+def _digits(values: Floats) -> list[float]:
+    """To a thousandth: a figure needs no more."""
+    return np.round(values, 3).tolist()
 
 
 def _sparse(counts: Floats) -> list[list[float]]:
-    """[[bin, count], ...] of the bins that hold something."""
+    """[bins, counts] of the bins that hold something."""
     index = np.flatnonzero(counts)
-    return [[int(i), float(f"{counts[i]:.6g}")] for i in index]
+    return [index.tolist(), np.round(counts[index], 3).tolist()]

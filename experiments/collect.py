@@ -172,8 +172,8 @@ def _merged(stored: Finished, cells: Sequence[Cell]) -> dict[str, Floats]:
     for cell in cells:
         kept = stored.full(cell.key)
         for name, counts in merged.items() if kept is not None else ():
-            pairs = np.array(kept["histograms"][name]).reshape(-1, 2)
-            counts[pairs[:, 0].astype(int)] += pairs[:, 1]
+            bins, held = kept["histograms"][name]
+            counts[np.array(bins, int)] += held
     return merged
 
 
@@ -235,7 +235,8 @@ def _examples(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> list[dict[st
         for role, cells in _shown(grid, source, frozen, stored):
             kept = next((full for c in cells if c.seed == 0 and (full := stored.full(c.key)) is not None), None)
             if kept is not None:
-                entries.append({**role, "setting": setting_words(cells[0].setting), "series": kept["example"]})
+                setting = {"knob": cells[0].setting.knob, "value": cells[0].setting.value}
+                entries.append({**role, **setting, "series": kept["example"]})
     return entries
 
 
@@ -248,7 +249,6 @@ def _load_entry(
     sweep = next(iter(sweeps.values()), None)
     hours = float(sweep.hours.sum()) if sweep else 0.0
     requests = max((float(s.requests.sum(-1).max()) for s in sweeps.values()), default=0.0)
-    trace = source.case.trace
     return {
         "name": source.case.name,
         "scenario": source.case.scenario,
@@ -259,7 +259,7 @@ def _load_entry(
         "blocks": len(sweep.hours) if sweep else 0,
         "block_s": kept["blocks"]["block_s"] if kept else None,
         "about": kept["load"] if kept else None,
-        "scaling": None if trace is None else trace.mode,
+        "scaling": source.scaling,
     }
 
 

@@ -16,13 +16,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from experiments import collect
-from experiments.cells import Cell, code_digest, run_cell
-from experiments.grid import Grid, Source, policy_digests
+from experiments import collect, sources
+from experiments.cells import Cell, build_scaler, code_digest, run_cell
+from experiments.grid import Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
 from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
-from experiments.study import LoadCase, Study, load_cases, parse_study, read_study, scaler_cases
+from experiments.study import LoadCase, ScalerCase, Study, load_cases, parse_study, read_study, scaler_cases
 from rlscale.errors import ResultError, ScenarioError, TraceError
+from rlscale.registry import scan
+from rlscale.scenario import check_unloaded
 
 DEFAULT_SCENARIO = "chat"
 TRAIN_SEEDS = 3
@@ -67,11 +69,12 @@ def run(args: argparse.Namespace) -> int:
 
 def open_grid(study: Study) -> Grid:
     """Look everything up before anything runs, so that a wrong name costs no time."""
-    from rlscale.registry import scan
-
     scalers = scaler_cases(study, scan("agents", "SCALERS"))
-    sources = tuple(_source(case, study) for case in load_cases(study))
-    return Grid(sources, tuple(scalers), study.seeds.model_dump(), code_digest(), policy_digests(scalers))
+    found = tuple(_source(case, study) for case in sources.resolved(load_cases(study)))
+    grid = Grid(found, tuple(scalers), study.seeds.model_dump(), code_digest(), policy_digests(scalers))
+    for scaler in scalers:
+        _check_buildable(grid, scaler)
+    return grid
 
 
 def execute(
@@ -124,8 +127,6 @@ def _study(args: argparse.Namespace) -> Study:
 
 
 def _study_of_flags(args: argparse.Namespace) -> Study:
-    from rlscale.registry import scan
-
     names = args.scalers.split(",") if args.scalers else sorted(scan("agents", "SCALERS"))
     test = 5 if args.seeds is None else args.seeds
     data: dict[str, Any] = {
@@ -143,12 +144,23 @@ def _study_of_flags(args: argparse.Namespace) -> Study:
 
 
 def _source(case: LoadCase, study: Study) -> Source:
-    from experiments.cells import scenario_of
-
-    scenario = scenario_of(case.scenario)
+    scenario = sources.base(case.scenario)
+    check_unloaded(scenario)
     own = scenario.cluster.slo.attainment
     digest = scenario.hash if case.trace is None else f"{scenario.hash} {_file_digest(Path(case.trace.path))}"
-    return Source(case, digest, (own, *[target for target in study.targets if abs(target - own) > 1e-9]))
+    others = [target for target in study.targets if abs(target - own) > 1e-9]
+    return Source(case, digest, (own, *others), sources.about(case))
+
+
+def _check_buildable(grid: Grid, scaler: ScalerCase) -> None:
+    """Build every scaler once on the first load: wrong parameters cost no simulation."""
+    cells = [cells[0] for row in grid.sweep(grid.sources[0], scaler, "train") for cells in row]
+    for cell in cells + (grid.upstream(grid.sources[0], scaler)[:1] if scaler.upstream is not None else []):
+        try:
+            build_scaler(cell.setting, sources.base(cell.load.scenario))
+        except (TypeError, ValueError) as error:
+            what = setting_words(cell.setting)
+            raise ScenarioError(f"scaler '{scaler.label}' cannot be built ({what}): {error}; mend its params") from None
 
 
 def _file_digest(path: Path) -> str:

@@ -5,12 +5,13 @@ Colours are written as CSS variables, so that one figure serves light and dark p
 
 from __future__ import annotations
 
+import functools
 import html
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
@@ -31,14 +32,29 @@ INK, MUTED, GRID, PAPER = "#1c2024", "#6b7280", "#e3e5e8", "#fefefe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
 LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)
 WIDTH_IN = 10.2
+FAR = 0.5  # a scaler that costs 50 % more would squeeze all others together
 STYLE = {
     "svg.fonttype": "none", "font.size": 9.0, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.labelcolor": INK,
-    "axes.labelsize": 9.0, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titlecolor": INK,
+    "axes.labelsize": 9.0, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlecolor": INK,
     "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False,
     "grid.color": GRID, "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True, "figure.facecolor": "none",
     "axes.facecolor": "none", "lines.linewidth": 1.6, "xtick.major.size": 3.0, "ytick.major.size": 0.0,
 }  # fmt: skip
+
+
+P = ParamSpec("P")
+
+
+def styled(draw: Callable[P, str]) -> Callable[P, str]:
+    """Draw with the report's style; matplotlib reads it when a thing is made and when it is written."""
+
+    @functools.wraps(draw)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> str:
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
 
 
 class Palette:
@@ -61,18 +77,23 @@ class Palette:
         learned, rank = self._rank[label]
         return "*" if learned else MARKERS[(rank + rank // len(RULES)) % 7]
 
+    def size(self, label: str, points: float) -> float:
+        """Marker size; a star needs more of it to look as large as a dot."""
+        return points * (1.7 if self.marker(label) == "*" else 1.0)
+
     def line(self, label: str) -> dict[str, Any]:
         """Line style: learned policies are drawn thicker, a second round of colours dashed."""
         learned, rank = self._rank[label]
         dashed = rank >= len(LEARNED if learned else RULES)
         return {
             "color": self.colour(label),
-            "linewidth": 2.4 if learned else 1.5,
+            "linewidth": 2.1 if learned else 1.5,
             "linestyle": (0, (4, 1.5)) if dashed else "-",
             "zorder": 4 if learned else 3,
         }
 
 
+@styled
 def fronts(
     load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], palette: Palette
 ) -> str:
@@ -91,17 +112,21 @@ def fronts(
         elif row["variant"] == "frozen":
             ax.plot(*at, marker="o", ms=9, mfc="none", mec=palette.colour(row["scaler"]), mew=1.3, ls="", zorder=5)
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 3, 4, 5, 7)))
+    inside = [p["usd_per_h"] for e in entries for p in e["points"] if p["level"] >= level_of(LEVEL_TICKS[0])]
+    if inside:
+        ax.set_xlim(0.93 * min(inside), 1.07 * max(inside))
+    ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_locator(FixedLocator([level_of(t) for t in LEVEL_TICKS]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - 10**-v):.5g} %"))
-    ax.set_ylim(level_of(0.5), min(top, 5.0) + 0.15)
+    ax.set_ylim(level_of(LEVEL_TICKS[0]), min(top, 5.0) + 0.15)
     ax.set_xlabel("cost, USD/h (logarithmic)")
     ax.set_ylabel("requests within the SLO")
     return svg(fig, f"Cost against attainment on {load['name']}")
 
 
+@styled
 def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Paired difference to the best rule with its interval, one panel per target; empty without any difference."""
     labels = list(dict.fromkeys(e["scaler"] for e in entries if e["versus_best"] is not None))
@@ -117,6 +142,8 @@ def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], p
             versus = here.get(label, {}).get("versus_best")
             if versus is not None:
                 _difference(ax, y, versus, palette, label)
+        if all(v is None or v["difference"] > FAR for v in (e["versus_best"] for e in here.values())):
+            ax.set_xlim(-0.05 * FAR, FAR)
         ax.set_title(f"at {100 * target:g} %, against {best}")
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+.3g} %" if v else "0"))
@@ -126,6 +153,7 @@ def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], p
     return svg(fig, f"Cost difference to the best rule on {load['name']}")
 
 
+@styled
 def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Ready and pending replicas against need, with the queue below, one panel per scaler."""
     rows = math.ceil(len(examples) / 2)
@@ -141,6 +169,7 @@ def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     return svg(fig, "Capacity over time")
 
 
+@styled
 def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Share of requests slower than a time; p50, p95 and p99 marked. A curve that levels off lost the rest."""
     fig, axes = _figure(3.1, 1, 3, sharey=True)
@@ -151,11 +180,15 @@ def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
             ax.plot(curve[:, 0], curve[:, 1], **palette.line(entry["scaler"]))
             marks = [(entry[f"{name}_{p}_s"], share) for p, share in (("p50", 0.5), ("p95", 0.05), ("p99", 0.01))]
             finite = [(s, share) for s, share in marks if s is not None and math.isfinite(s)]
-            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", marker=palette.marker(entry["scaler"]), ms=4,
+            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", marker=palette.marker(entry["scaler"]),
+                    ms=palette.size(entry["scaler"], 4),
                     color=palette.colour(entry["scaler"]), zorder=5)  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_ylim(1e-4, 1.3)
+        first = [point[0] for entry in entries for point in entry["ccdf"][name] if point[1] < 0.999]
+        if first:
+            ax.set_xlim(left=0.7 * min(first))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
@@ -165,6 +198,7 @@ def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     return svg(fig, "Latency distribution")
 
 
+@styled
 def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Over- and under-provisioning, churn, started replicas and decision time, one row per scaler."""
     fig, axes = _figure(0.8 + 0.27 * len(entries), 1, 4, sharey=True, widths=[2.2, 1, 1, 1])
@@ -180,7 +214,8 @@ def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
         ax.barh(y, [e[key] for e in entries], 0.62, color=colours)
         ax.set_title(title)
     for i, entry in enumerate(entries):
-        decision.plot(entry["decision_us"], i, marker=palette.marker(entry["scaler"]), ms=6, color=colours[i])
+        decision.plot(entry["decision_us"], i, marker=palette.marker(entry["scaler"]), ms=palette.size(entry["scaler"], 6),
+                      color=colours[i])
     decision.set_xscale("log")
     decision.set_xlim(min(1.0, *(e["decision_us"] for e in entries)), 10 * max(10.0, *(e["decision_us"] for e in entries)))
     decision.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(1e-6 * v)))
@@ -197,32 +232,52 @@ def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
 def svg(fig: Figure, title: str) -> str:
     """A figure as an <svg> element that can stand inside a page: no prolog, no ids of its own, colours as variables."""
     text = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": title}):
+    with mpl.rc_context({"svg.hashsalt": title}):
         FigureCanvasSVG(fig).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     body = text.getvalue()
     body = body[body.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)
-    body = re.sub(r' id="(?:figure|axes|patch|text|line2d|matplotlib\.axis|PolyCollection|FillBetween\w*|xtick|ytick)_\d+"', "", body)
-    body = re.sub(r"<!--.*?-->\s*", "", body, flags=re.S)
-    body = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", body)
-    body = re.sub(r'<svg ([^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"<svg \1", body, count=1)
-    body = body.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "").replace(' xmlns="http://www.w3.org/2000/svg"', "")
-    body = body.replace("xlink:href", "href")
+    for pattern, by in (
+        (r"<metadata>.*?</metadata>|<!--.*?-->", ""),
+        (r' id="[A-Za-z0-9.]+_\d+"', ""),  # repeated in every figure; clip paths and markers have hashed ids
+        (r"font: (?:(bold) )?([\d.]+)px [^;\"]*", r"font-size:\2px;font-weight:\1"),
+        (r"font-weight:(?=[;\"])", "font-weight:normal"),
+        (r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1"),
+        (r' xmlns(?::xlink)?="[^"]*"', ""),
+        (r"xlink:href", "href"),
+        (r"\s*\n\s*", "\n"),
+    ):
+        body = re.sub(pattern, by, body, flags=re.S)
+    body = re.sub(r' d="([^"]*)"', lambda match: f' d="{_shorter(match[1])}"', body)
     for colour, name in VARIABLES.items():
         body = body.replace(colour, f"var({name})")
     return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
+
+
+def _shorter(path: str) -> str:
+    """A path to a tenth of a point, without the points that lie on a level or upright line between their neighbours."""
+    if re.search(r"[^-\d.\sMLz]", path):
+        return re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", " ".join(path.split()))
+    return "".join(_corners(piece) + ("z" if "z" in piece else "") for piece in re.findall(r"M[^M]*", path))
+
+
+def _corners(piece: str) -> str:
+    numbers = np.round([float(number) for number in re.findall(r"-?[\d.]+", piece)], 1).reshape(-1, 2)
+    moved = np.concatenate(([True], (numbers[1:] != numbers[:-1]).any(axis=1)))
+    numbers = numbers[moved]
+    heading = np.sign(np.diff(numbers, axis=0))  # (n - 1, 2); level and upright lines have a zero in it
+    idle = np.zeros(len(numbers), bool)
+    idle[1:-1] = (heading[1:] == heading[:-1]).all(axis=1) & (heading[1:] == 0).any(axis=1)
+    return "M" + " ".join(f"{x:g} {y:g}" for x, y in numbers[~idle])
 
 
 def _figure(
     height_in: float, rows: int = 1, columns: int = 1, sharey: bool = False, sharex: bool = False,
     widths: list[float] | None = None, heights: list[float] | None = None,
 ) -> tuple[Figure, Any]:  # fmt: skip
-    with mpl.rc_context(STYLE):
-        fig = Figure((WIDTH_IN, height_in), layout="constrained")
-        ratios = {"width_ratios": widths, "height_ratios": heights}
-        single = rows == columns == 1
-        axes = fig.subplots(rows, columns, sharey=sharey, sharex=sharex, squeeze=single, gridspec_kw=ratios)
-    return fig, axes
+    fig = Figure((WIDTH_IN, height_in), layout="constrained")
+    ratios = {"width_ratios": widths, "height_ratios": heights}
+    single = rows == columns == 1
+    return fig, fig.subplots(rows, columns, sharey=sharey, sharex=sharex, squeeze=single, gridspec_kw=ratios)
 
 
 def _one_front(ax: Axes, points: Sequence[Mapping[str, Any]], palette: Palette, label: str) -> None:
@@ -232,15 +287,22 @@ def _one_front(ax: Axes, points: Sequence[Mapping[str, Any]], palette: Palette, 
         front = [p for p in mine if p["on_front"]]
         faint = {"alpha": 0.35, "linewidth": 1.0} if len(members) > 1 else {}
         ax.plot([p["usd_per_h"] for p in front], [p["level"] for p in front], **{**palette.line(label), **faint})
-        ax.plot([p["usd_per_h"] for p in mine], [p["level"] for p in mine], ls="", marker=palette.marker(label), ms=4,
+        ax.plot([p["usd_per_h"] for p in mine], [p["level"] for p in mine], ls="", marker=palette.marker(label), ms=palette.size(label, 4),
                 color=palette.colour(label), alpha=0.3 if len(members) > 1 else 0.85, mew=0, zorder=3)  # fmt: skip
 
 
 def _difference(ax: Axes, y: int, versus: Mapping[str, Any], palette: Palette, label: str) -> None:
+    """One scaler's bar; what lies beyond the panel is written at its edge."""
     colour, interval = palette.colour(label), versus["interval"]
-    if interval is not None and interval["low"] is not None and interval["high"] is not None:
-        ax.plot([interval["low"], interval["high"]], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3)
-    ax.plot(versus["difference"], y, marker=palette.marker(label), ms=7, color=colour, mec=PAPER, mew=0.8, zorder=4)
+    if versus["difference"] > FAR:
+        ax.annotate(f"{versus['difference']:+.0%}".replace("%", " %") + " ▸", (1.0, y), xycoords=("axes fraction", "data"),
+                    ha="right", va="center", color=colour)  # fmt: skip
+        return
+    if interval is not None and interval["low"] is not None:
+        high = FAR if interval["high"] is None else min(interval["high"], FAR)
+        ax.plot([interval["low"], high], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3)
+    ax.plot(versus["difference"], y, marker=palette.marker(label), ms=palette.size(label, 7), color=colour, mec=PAPER,
+            mew=0.8, zorder=4)  # fmt: skip
 
 
 def _one_timeline(
@@ -254,7 +316,8 @@ def _one_timeline(
     ax.plot(hours, series["need"], color=INK, lw=1.0, drawstyle="steps-post")
     ax.set_ylim(0, peak)
     ax.set_xlim(hours[0], hours[-1])
-    ax.set_title(example["setting"] + ("" if example["variant"] == "frozen" else f" ({example['variant']})"))
+    knob = "" if example["value"] is None else f" · {example['knob']} {example['value']:.3g}"
+    ax.set_title(example["scaler"] + knob + ("" if example["variant"] == "frozen" else " · best attainment"))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_ylabel("replicas")
     below.fill_between(hours, 0, series["waiting"], step="post", color=colour, alpha=0.9, lw=0)

@@ -27,6 +27,7 @@ class Source:
     case: LoadCase
     digest: str  # scenario hash and trace content
     targets: tuple[float, ...]  # the scenario's own first
+    scaling: Mapping[str, Any] | None = None  # of a trace: mode, factor, index of dispersion before and after
 
     @property
     def recorded(self) -> bool:

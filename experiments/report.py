@@ -12,8 +12,9 @@ from markupsafe import Markup
 from experiments import figures
 from experiments.analysis import percent
 
-DASH = "–"
+DASH, NBSP = "–", "\N{NO-BREAK SPACE}"
 NO_INTERVAL = "no interval over loads"
+MISSING = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False, "frozen": None, "knob": []}
 WORDS = {"never": "never reached", "above": "always above", "failed": "failed"}
 
 
@@ -28,7 +29,7 @@ def render(results: Mapping[str, Any]) -> str:
     )
     environment.filters.update(
         {"usd": usd, "share": share, "signed": signed, "count": count, "short": short, "percent": percent,
-         "seconds": seconds, "span": span}
+         "gpus": gpus, "rate": rate, "seconds": seconds, "span": span}
     )  # fmt: skip
     palette = figures.Palette(results["scalers"])
     return environment.get_template("report.html.j2").render(
@@ -36,6 +37,7 @@ def render(results: Mapping[str, Any]) -> str:
         palette=palette,
         swatch=lambda label: swatch(label, palette),
         sections=[_section(results, load, palette) for load in results["loads"]],
+        learned=[scaler["label"] for scaler in results["scalers"] if scaler["kind"] == "learned"],
         words=WORDS,
         no_interval=NO_INTERVAL,
     )
@@ -52,16 +54,17 @@ def share(value: float | None) -> str:
     """A share near 1, with two digits of what is missing: 99.03 %, 99.912 %."""
     if value is None or not math.isfinite(value):
         return DASH
-    missing = 1.0 - value
-    digits = 2 if missing >= 1e-3 else min(5, 1 - math.floor(math.log10(max(missing, 1e-6))) - 2 + 1)
-    return f"{100.0 * value:.{digits}f} %"
+    missing = 100.0 * (1.0 - value)
+    if missing < 1e-3:
+        return f"> 99.999{NBSP}%"
+    return f"{100.0 * value:.{max(2, 1 - math.floor(math.log10(missing)))}f}{NBSP}%"
 
 
 def signed(value: float | None) -> str:
     """A relative difference in percent; beyond ten-fold it says so."""
     if value is None:
         return DASH
-    return "> +900 %" if value > 9 else f"{100.0 * value:+.1f} %".replace("-", "−")
+    return f"> +900{NBSP}%" if value > 9 else f"{100.0 * value:+.1f}{NBSP}%".replace("-", "−")
 
 
 def count(value: float | None) -> str:
@@ -78,6 +81,16 @@ def short(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def rate(value: float | None) -> str:
+    """Something per hour, with the same digits down a column."""
+    return DASH if value is None else f"{value:.1f}"
+
+
+def gpus(value: float | None) -> str:
+    """A mean number of GPUs."""
+    return DASH if value is None else f"{value:.2f}"
+
+
 def seconds(value: float | None) -> str:
     """A latency with its unit; infinite where requests were dropped."""
     if value is None or not math.isfinite(value):
@@ -86,14 +99,17 @@ def seconds(value: float | None) -> str:
 
 
 def span(interval: Mapping[str, float | None] | None, form: str = "usd") -> str:
-    """An interval; an end beyond every resample is infinite."""
+    """An interval, its unit said once; an end beyond every resample is infinite."""
     if interval is None:
         return ""
     show = {"usd": usd, "signed": signed, "share": share}[form]
     low, high = interval["low"], interval["high"]
     if low is None:
         return "not reached in most resamples"
-    return f"{show(low)} to {'∞' if high is None or math.isinf(high) else show(high)}"
+    first, last = show(low), "∞" if high is None or math.isinf(high) else show(high)
+    if first == last:
+        return first
+    return f"{first.removesuffix(f'{NBSP}%')} {'to' if form == 'signed' else DASH} {last}"
 
 
 def swatch(label: str, palette: figures.Palette) -> Markup:
@@ -121,7 +137,8 @@ def _section(results: Mapping[str, Any], load: Mapping[str, Any], palette: figur
         "own": own,
         "verdicts": mine["verdicts"],
         "headline": by_target,
-        "others": [(t, {e["scaler"]: e for e in by_target[t]}) for t in load["targets"][1:]],
+        "entry": lambda target, label: next((e for e in by_target[target] if e["scaler"] == label), MISSING),
+        "others": load["targets"][1:],
         "defaults": [row for row in test_rows if row["variant"] == "defaults"],
         "frozen": [row for row in test_rows if row["variant"] == "frozen"],
         "rows": test_rows,

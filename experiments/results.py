@@ -145,15 +145,16 @@ def clear_disk_errors(where: Path) -> Iterator[None]:
 
 def plain(value: Any) -> Any:
     """Numpy to Python, and what JSON cannot say (NaN, infinity) to None."""
+    kind = type(value)
+    if kind is float:
+        return value if math.isfinite(value) else None
+    if kind in (int, str, bool, type(None)):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 def provenance(started: datetime, seeds: Mapping[str, int]) -> dict[str, Any]:

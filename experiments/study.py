@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rlscale.errors import ScenarioError, nearest
+from rlscale.registry import get
 from rlscale.types import ScalerKind
 
 Scaling = Literal["superpose", "amplify"]
@@ -48,7 +49,20 @@ class TraceEntry(_Strict):
     scaling: Literal["superpose", "amplify", "both"] = "both"
     mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas
     block_s: Annotated[float, Field(ge=60.0)] | None = None
-    windows_days: dict[Literal["train", "validation", "test"], tuple[int, int]] | None = None
+    windows_days: dict[Literal["train", "test"], Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
+
+
+    @model_validator(mode="after")
+    def _days_in_order(self) -> TraceEntry:
+        windows = self.windows_days or {}
+        if windows and set(windows) != {"train", "test"}:
+            raise ValueError(f"windows_days has {', '.join(windows)}; expected both train and test, or neither")
+        for split, (first, last) in windows.items():
+            if not 0 <= first < last:
+                raise ValueError(f"windows_days.{split}: got [{first}, {last}], expected [first day, day after the last]")
+        if windows and windows["train"][1] > windows["test"][0]:
+            raise ValueError("windows_days: the training days must end before the test days begin")
+        return self
 
 
 class ScalerEntry(_Strict):
@@ -194,6 +208,12 @@ def scaler_cases(study: Study, kinds: dict[str, ScalerKind]) -> list[ScalerCase]
     return [_scaler_case(study, entry, kinds) for entry in study.scalers]
 
 
+def outside(name: str) -> ScalerKind:
+    """A scaler named `module:Class`, or the ScalerKind that a module offers under that name."""
+    found = get("agents", "SCALERS", name, "scaler")
+    return found if isinstance(found, ScalerKind) else ScalerKind(found, None, f"from {name}")
+
+
 def policy_folders(pattern: str) -> list[str]:
     """Policy folders behind a path: the folder itself, the seed folders inside it, or all that match a pattern."""
     found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
@@ -203,7 +223,7 @@ def policy_folders(pattern: str) -> list[str]:
         own = (Path(item) / "manifest.json").is_file()
         folders += [item] if own or not inside else [str(path.parent) for path in inside]
     if not folders:
-        raise ScenarioError(f"no policy folder matches '{pattern}'; expected folders written by the train command")
+        raise ScenarioError(f"study: no policy folder matches '{pattern}'; expected folders written by the train command")
     return folders
 
 
@@ -211,14 +231,14 @@ def _scaler_case(study: Study, entry: ScalerEntry, kinds: dict[str, ScalerKind])
     if entry.name.startswith(POLICY):
         folders = tuple(policy_folders(entry.name.removeprefix(POLICY)))
         values = tuple(entry.knob or MULTIPLIERS)
-        label = entry.label or Path(entry.name.removeprefix(POLICY).rstrip("/*")).name or "policy"
+        label = entry.label or Path(entry.name.removeprefix(POLICY).rstrip("/*-_")).name or "policy"
         return ScalerCase(label, POLICY, "multiplier", values, entry.params, folders, None, "learned policy")
-    if entry.name not in kinds:
+    kind = outside(entry.name) if ":" in entry.name else kinds.get(entry.name)
+    if kind is None:
         raise ScenarioError(
             f"study '{study.name}': scalers: unknown scaler '{entry.name}'; {nearest(entry.name, kinds)}; "
-            f"a trained one is {POLICY}FOLDER"
+            f"a trained one is {POLICY}FOLDER, one from elsewhere module:Class"
         )
-    kind = kinds[entry.name]
     if kind.knob is None and entry.knob:
         raise ScenarioError(f"study '{study.name}': scalers: '{entry.name}' declares no knob; remove `knob`")
     if kind.knob is not None and kind.knob.name in entry.params:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from rlscale.decide import Cooldown, Window, blind, busy_per_s, carried_per_s, hold, within
+from rlscale.decide import Cooldown, Window, blind, busy_per_s, called_from_zero, carried_per_s, hold, within
 from rlscale.errors import ScenarioError, nearest
 from rlscale.execute import allocate, bound
 from rlscale.predict import Holt
@@ -121,6 +121,8 @@ class AutoScaler:
     def _by_need(self, seen: Observation, compute: float, memory: float) -> Decision:
         needs = compute / self.target_cpu_utilization, memory / self.target_memory_utilization
         reason = f"compute needs {needs[0]:.4g}, memory {needs[1]:.4g}"
+        if called_from_zero(seen):
+            return Decision(reason="the first request", capacity_per_s=float(self.limits.capacity_per_s.min()))
         wanted = self._peak_need.extreme(seen.t_s, max(needs))
         ordered = carried_per_s(seen.target, self.limits)
         if ordered > 0 and within(wanted / ordered, TOLERANCE):

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
@@ -165,6 +164,7 @@ def check_scaler(
     if reacts:
         _scales_in_without_traffic(fresh(), limits)
         _waits_for_what_it_ordered(fresh, limits)
+        _keeps_a_fleet_that_starts(fresh(), limits)
 
 
 def _readable(decision: Decision, pools: int) -> None:
@@ -179,6 +179,8 @@ def _readable(decision: Decision, pools: int) -> None:
 
 def _repeats_itself(fresh: Callable[[], Scaler], limits: ScalingLimits) -> None:
     """The same run after reset, on a second object, and years later."""
+
+    from unittest import mock  # loads asyncio, for one use
 
     def run(scaler: Scaler) -> str:
         fleet = ToyFleet(limits, 40.0)
@@ -234,6 +236,16 @@ def _waits_for_what_it_ordered(fresh: Callable[[], Scaler], limits: ScalingLimit
         f"at a constant load the target was still rising, {starting}, before the first ordered replica was ready; "
         "count the pending ones",
     )
+
+
+def _keeps_a_fleet_that_starts(scaler: Scaler, limits: ScalingLimits) -> None:
+    """All replicas are still loading: nothing runs, which is not to say that nothing is wanted."""
+    fleet = ToyFleet(limits, 40.0)
+    ordered = totals([Decision(allocate(40.0, limits).target)])[0]
+    fleet.orders = [(0.0, pool) for pool, count in enumerate(fleet.ready) for _ in range(count)]
+    fleet.ready = np.zeros_like(fleet.ready)
+    least = min(totals(drive(scaler, fleet, int(START_S / INTERVAL_S))))
+    _expect(least >= ordered, f"with {ordered} replicas starting and none ready yet, the target fell to {least}")
 
 
 def _step_up(scaler: Scaler, limits: ScalingLimits, start_s: float) -> list[Decision]:

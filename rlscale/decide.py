@@ -53,11 +53,19 @@ def carried_per_s(replicas: Any, limits: ScalingLimits) -> float:
 def busy_per_s(occupancy: Any, seen: Observation, limits: ScalingLimits) -> float:
     """Capacity that was in use at the scrape, by an occupancy per pool, (P,), 0 to 1 and more.
 
-    An empty pool has no occupancy; NaN where replicas were serving is a missing metric and makes the result NaN.
+    NaN, a missing metric, where serving replicas have no occupancy, and where none serves yet: a fleet that is
+    starting is not an idle one. An empty pool beside a serving one adds nothing; a fleet of nothing is idle.
     """
     serving = np.asarray(seen.ready_at_scrape, dtype=np.float64)
+    if not serving.any():
+        return math.nan if np.any(seen.target) else 0.0
     used = np.where(serving > 0, np.asarray(occupancy, dtype=np.float64), 0.0)
     return float(np.sum(used * serving * limits.capacity_per_s))
+
+
+def called_from_zero(seen: Observation) -> bool:
+    """There is no replica, none was ordered, and someone asks: no occupancy would ever show that."""
+    return not np.any(seen.target) and bool(seen.waiting > 0 or seen.arrival_per_s > 0)
 
 
 def lead_s(limits: ScalingLimits) -> float:

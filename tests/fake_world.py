@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from experiments.cells import Cell, kept
 from experiments.grid import Grid, Source
-from experiments.results import Finished, ResultFolder, write_json
+from experiments import collect
+from experiments.results import Finished, ResultFolder, plain, write_json
 from experiments.study import LoadCase, ScalerCase, TraceCase
 from rlscale.sim.histogram import BINS, edges_s
 from rlscale.types import Floats
@@ -51,7 +54,7 @@ def rate_per_s(cell: Cell, steps: int) -> Floats:
     return 150.0 * rng.lognormal(0, 0.25) * (1.1 - 0.6 * np.cos(phase)) * np.exp(slow - slow.mean())
 
 
-def fake_run(cell: Cell, steps: int = 2880) -> FakeRun:
+def fake_run(cell: Cell, steps: int = 480) -> FakeRun:
     """Replicas follow the demand with a lag, times the knob; what is missing is missed."""
     steps = 100 if cell.load.trace else steps
     lag, foresight, decision_us = HABITS[cell.setting.name]
@@ -122,19 +125,44 @@ def fake_scalers(members: int = 5) -> tuple[ScalerCase, ...]:
     )
 
 
+def few_scalers() -> tuple[ScalerCase, ...]:
+    """A rule that wins, one with product defaults, one that never gets there, and a policy with three seeds."""
+    cases = {scaler.label: scaler for scaler in fake_scalers(3)}
+    return tuple(cases[label] for label in ("headroom", "hpa", "scheduled", "ppo"))
+
+
+def fake_results(grid: Grid, stored: Finished) -> dict[str, Any]:
+    """results.json of a fake comparison, as it is read back from disk."""
+    found = collect.results(grid, stored, grid.freeze(stored), [], 300)
+    found["study"] = {"name": "fake <study>", "resamples": 300}
+    found["provenance"] = {
+        "command": "python -m experiments compare fake.yaml --out results/fake", "commit": "0123456789abcdef",
+        "dirty": True, "versions": {"python": "3.11", "numpy": "2.4", "torch": None}, "seeds": {"train": 2, "test": 6},
+        "started": "2026-01-02T03:04:05+00:00", "duration_s": 12.3, "cores": 2, "code": grid.code, "workers": 2,
+        "loads": {source.case.name: source.digest for source in grid.sources}, "policies": dict(grid.digests),
+    }  # fmt: skip
+    return json.loads(json.dumps(plain(found)))
+
+
 def fake_grid(scalers: tuple[ScalerCase, ...] | None = None, test: int = 10, trace: bool = True) -> Grid:
     """Ten generated days, and an hour of a trace."""
     cases = [LoadCase("chat", "chat")]
     if trace:
         cases.append(LoadCase("azure-chat-hour (amplify)", "chat", TraceCase("hour.csv", "azure", "amplify", 12.0)))
-    sources = tuple(Source(case, f"digest of {case.name}", (0.99, 0.95, 0.999)) for case in cases)
+    scaling = {
+        "mode": "amplify", "factor": 35.2, "windows_s": [1.0, 10.0, 60.0], "before": [1.39, 3.86, 16.1],
+        "after": [14.7, 101.0, 532.0], "swings": 0.97, "flattened": False,
+    }  # fmt: skip
+    sources = tuple(
+        Source(case, f"digest of {case.name}", (0.99, 0.95, 0.999), scaling if case.trace else None) for case in cases
+    )
     scalers = scalers or fake_scalers()
     digests = {folder: f"digest of {folder}" for scaler in scalers for folder in scaler.policies}
     return Grid(sources, scalers, {"train": 2, "test": test}, "code", digests)
 
 
 def simulate(grid: Grid, path: Path, failing: str = "") -> Finished:
-    """Run every cell of both phases with the fake world into a result folder."""
+    """Run every cell of both phases with the fake world into a result folder; the scaler `failing` fails."""
     folder = ResultFolder(path)
     folder.open({"study": "fake"}, resume=False)
     stored = Finished(folder)

@@ -76,6 +76,12 @@ def test_no_traffic_scales_in_to_the_minimum():
     assert counts[-1] == 1
 
 
+def test_scaled_to_zero_the_first_request_starts_one():
+    scaler = AutoScaler(min_instances=0)
+    assert asked(scaler, instances=0, cpu=None, memory=None, requests_per_s=0.0) == 0
+    assert asked(scaler, instances=0, cpu=None, memory=None, requests_per_s=0.2) == 1
+
+
 @pytest.mark.parametrize("missing", [{"cpu": None}, {"memory": math.nan}])
 def test_a_missing_metric_holds(missing: dict[str, Any]):
     scaler = AutoScaler()

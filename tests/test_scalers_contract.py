@@ -133,6 +133,12 @@ class AddsOneAMinute(Mutant):
         return Decision((int(seen.target[0]) + (int(high) - int(low) if self.calls % 4 == 0 else 0),), "step")
 
 
+class TakesStartingForIdle(Mutant):
+    def wanted(self, seen, capacity_per_s):
+        idle = float(np.nan_to_num(seen.compute_occupancy[0])) == 0
+        return Decision(reason="idle", capacity_per_s=0.0 if idle else capacity_per_s)
+
+
 class AsksForNan(Mutant):
     def wanted(self, seen, capacity_per_s):
         return Decision(reason="nan", capacity_per_s=math.nan)
@@ -167,6 +173,7 @@ def test_the_rule_that_the_mutants_break_keeps_the_contract():
         (NeverScalesIn, "without traffic"),
         (MultipliesWhatIsStarting, "count the pending ones"),
         (AddsOneAMinute, "count the pending ones"),
+        (TakesStartingForIdle, "none ready yet"),
         (AsksForNan, "finite capacity"),
         (SaysNothing, "no reason"),
         (CountsPoolsWrong, "2 targets for 1 pools"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rlscale.decide import (
     Window,
     blind,
     busy_per_s,
+    called_from_zero,
     demand_per_s,
     demand_replicas,
     hold,
@@ -59,6 +61,20 @@ def test_an_empty_pool_has_no_occupancy_to_miss():
     seen = observation(TWO, ready_at_scrape=np.array([4, 0]))
     assert busy_per_s(np.array([0.5, math.nan]), seen, TWO) == 20.0
     assert math.isnan(busy_per_s(np.array([math.nan, 0.5]), seen, TWO))
+
+
+def test_a_fleet_that_is_starting_is_not_an_idle_one():
+    starting = {"ready": np.array([0]), "ready_at_scrape": np.array([0]), "target": np.array([3])}
+    assert math.isnan(busy_per_s(np.array([math.nan]), observation(ONE, **starting), ONE))
+    assert busy_per_s(np.array([math.nan]), observation(ONE, **(starting | {"target": np.array([0])})), ONE) == 0.0
+
+
+def test_a_request_to_an_empty_fleet_is_heard():
+    nobody = observation(ONE, ready=np.array([0]))
+    assert not called_from_zero(nobody)
+    assert called_from_zero(replace(nobody, arrival_per_s=0.1))
+    assert called_from_zero(replace(nobody, waiting=1.0))
+    assert not called_from_zero(replace(nobody, waiting=1.0, target=np.array([1])))
 
 
 def test_the_lead_time_is_that_of_the_slowest_pool():

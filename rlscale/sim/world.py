@@ -14,12 +14,14 @@ from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
 from rlscale.sim.compile import Records, compile_tables
 from rlscale.sim.histogram import BINS
+from rlscale.sim.luck import kernel
 from rlscale.sim.records import (
-    CLUSTER, COUNTER_NAMES, FREE, NODE, POOL, POOL_SCRAPE, SCRAPE, SLOT, records,
+    AWAITS_NODE, CLUSTER, COUNTER_NAMES, LOADING, NODE, POOL, POOL_SCRAPE, SCRAPE, SLOT, records,
 )  # fmt: skip
 from rlscale.sim.tables import CLASSES
 from rlscale.types import ClusterSpec, Floats, Ints, Load
 
+WEEK_S = 7 * 86_400.0
 POOL_COUNTERS = ("ready_s", "pending_s", "draining_s", "node_s", "started")
 Snapshot = dict[str, Floats]
 
@@ -57,6 +59,7 @@ class SimWorld:
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
         self.pool_scrape = records((n, p), POOL_SCRAPE)
         self.events = np.zeros((n, log_events + 1, 4))
+        self._week_s = np.array([load.week_s for load in self.loads])
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._split = np.linspace(0, n, threads + 1).astype(int)
         load_of_row = load_of_row if load_of_row is not None else [0] * n
@@ -125,11 +128,16 @@ class SimWorld:
         """(n,) seconds since t = 0."""
         return np.asarray(self.cluster["step"] * self.spec.substep_s, dtype=np.float64)
 
-    def pending_ages_s(self, row: int, pool: int) -> Floats:
-        """Seconds since the order of every replica that is not ready."""
-        slots = self.slot[row, pool]
-        waiting = (slots["state"] != FREE) & (slots["state"] < 3)
-        return np.asarray(self.t_s[row] - slots["ordered_s"][waiting], dtype=np.float64)
+    def week_s(self) -> Floats:
+        """(n,) seconds since Monday 00:00."""
+        start = self._week_s[self.cluster["load"]] + self.cluster["cell"] * self.spec.substep_s
+        return np.asarray((start + self.t_s) % WEEK_S, dtype=np.float64)
+
+    def pending_by_age(self, edges_s: Floats) -> Floats:
+        """(n, P, edges + 1) replicas that are not ready, by seconds since their order."""
+        out = np.zeros((self.n, self.pools, len(edges_s) + 1))
+        _pending_by_age(self.cluster, self.pool, self.slot, self.spec.substep_s, edges_s, out)
+        return out
 
     def event_log(self, row: int) -> Floats:
         """(events, 4): time, kind (see records.py), pool, number."""
@@ -169,3 +177,18 @@ def _records_per_pool(max_replicas: int, slots_per_node: int) -> tuple[int, int]
 
 def _power_of_two(least: float) -> int:
     return int(2 ** math.ceil(math.log2(max(8.0, least))))
+
+
+@kernel
+def _pending_by_age(cluster, pool, slot, substep_s, edges_s, out):
+    """Count replicas that are not ready by seconds since their order; (n, P, edges + 1)."""
+    for r in range(out.shape[0]):
+        now_s = cluster[r].step * substep_s
+        for p in range(out.shape[1]):
+            if pool[r, p].pending > 0:
+                for i in range(slot.shape[2]):
+                    if slot[r, p, i].state == AWAITS_NODE or slot[r, p, i].state == LOADING:
+                        k = 0
+                        while k < edges_s.shape[0] and now_s - slot[r, p, i].ordered_s >= edges_s[k]:
+                            k += 1
+                        out[r, p, k] += 1.0

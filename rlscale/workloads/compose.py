@@ -1,10 +1,10 @@
 """Loads made of loads: the product of a rate with shapes, and the sum of components.
 
-    kind: product                       kind: sum
-    rate_per_s: 150                     components:
-    factors:                              - {kind: chat, rate_per_s: 100}
-      - {kind: diurnal}                   - {kind: code, rate_per_s: 50}
-      - {kind: chat}
+kind: product                       kind: sum
+rate_per_s: 150                     components:
+factors:                              - {kind: chat, rate_per_s: 100}
+  - {kind: diurnal}                   - {kind: code, rate_per_s: 50}
+  - {kind: chat}
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Product(Family):
 
     def shape(self, rng: np.random.Generator, clock: Clock) -> Floats:
         """Product of the shapes."""
-        return np.prod([factor.shape(rng, clock) for factor in self.factors], axis=0)
+        return np.asarray(np.prod([factor.shape(rng, clock) for factor in self.factors], axis=0))
 
 
 class Sum(Family):
@@ -91,4 +91,4 @@ class Sum(Family):
         return Realisation(rate, counts, 1.0 + excess / float(rate[clock.history_cells :].sum()))
 
 
-WORKLOADS = {"product": Product, "sum": Sum}
+WORKLOADS: dict[str, type[Family]] = {"product": Product, "sum": Sum}

@@ -100,7 +100,7 @@ def weekly(hours: tuple[float, ...], weekend: float, week_s: Floats) -> Floats:
     nodes = _nodes(hours)
     level = np.interp(hour, np.arange(-0.5, 25.0), np.concatenate([nodes[-1:], nodes, nodes[:1]]))
     saturday = np.mod(np.floor_divide(week_s, DAY_S), 7.0) >= 5.0
-    return level * np.where(saturday, weekend, 1.0) * 7.0 / (5.0 + 2.0 * weekend)
+    return np.asarray(level * np.where(saturday, weekend, 1.0) * 7.0 / (5.0 + 2.0 * weekend))
 
 
 @lru_cache(maxsize=32)

@@ -6,6 +6,7 @@ then the world's to draw. Families that draw counts themselves (renewal processe
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,7 +48,7 @@ class TokenKnots(BaseModel):
             p, tokens = _knots(knots)
             if p[0] != 0.0 or p[-1] != 1.0:
                 raise ScenarioError(f"tokens.{name}: knots from {p[0]} to {p[-1]}; expected from 0 to 1")
-            if any(later < earlier for earlier, later in zip(tokens, tokens[1:], strict=False)):
+            if any(later < earlier for earlier, later in itertools.pairwise(tokens)):
                 raise ScenarioError(f"tokens.{name}: {tokens} falls; expected tokens that rise with the probability")
 
 

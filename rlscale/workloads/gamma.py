@@ -28,9 +28,7 @@ class Gamma(Family):
         """Counts of one renewal process over the run."""
         expected = self.rate_per_s * clock.run_edges_s
         counts = counts_at(rng, expected, self.cv)
-        return Realisation(
-            self.rate_per_s * self.shape(rng, clock), counts, burstiness(counts, np.diff(expected))
-        )
+        return Realisation(self.rate_per_s * self.shape(rng, clock), counts, burstiness(counts, np.diff(expected)))
 
 
 WORKLOADS = {"gamma": Gamma}

@@ -68,20 +68,16 @@ class Markov(Family):
         return chain, np.asarray(stationary)
 
 
-def _walk(
-    rng: np.random.Generator, chain: Floats, stationary: Floats, levels: Floats, edges_s: Floats
-) -> Floats:
+def _walk(rng: np.random.Generator, chain: Floats, stationary: Floats, levels: Floats, edges_s: Floats) -> Floats:
     """Mean level in every cell along one path of the chain; it moves on whole seconds."""
     span_s = math.ceil(edges_s[-1] - edges_s[0])
     states, dwell_s = _path(rng, chain, stationary, span_s)
     at_s = edges_s[0] + np.concatenate([[0.0], np.cumsum(dwell_s)])
     area = np.concatenate([[0.0], np.cumsum(levels[states] * dwell_s)])
-    return np.diff(np.interp(edges_s, at_s, area)) / np.diff(edges_s)
+    return np.asarray(np.diff(np.interp(edges_s, at_s, area)) / np.diff(edges_s))
 
 
-def _path(
-    rng: np.random.Generator, chain: Floats, stationary: Floats, span_s: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _path(rng: np.random.Generator, chain: Floats, stationary: Floats, span_s: int) -> tuple[np.ndarray, np.ndarray]:
     """States visited and seconds spent in each, until `span_s` are filled."""
     stay = np.diag(chain)
     leave = (chain - np.diag(stay)) / (1.0 - stay)[:, None]
@@ -110,7 +106,7 @@ class Code(Markov):
     Without the slow factor the chain alone reaches 12 / 60 / 95; 0.45 over four minutes gives 15 / 78 / 145.
     """
 
-    kind: Literal["code"] = "code"
+    kind: Literal["code"] = "code"  # type: ignore[assignment]
     rate_per_s: Positive = 2.57
     tokens: TokenChoice = "code"
     levels: Levels = (0.003, 6.8, 22.5)
@@ -130,7 +126,7 @@ class Chat(Markov):
     the counts per second, in which both outer states lead to the middle one.
     """
 
-    kind: Literal["chat"] = "chat"
+    kind: Literal["chat"] = "chat"  # type: ignore[assignment]
     rate_per_s: Positive = 5.53
     tokens: TokenChoice = "chat"
     levels: Levels = (2.1, 4.8, 7.2)
@@ -143,4 +139,4 @@ class Chat(Markov):
     slow_s: Positive = 300.0
 
 
-WORKLOADS = {"markov": Markov, "code": Code, "chat": Chat}
+WORKLOADS: dict[str, type[Family]] = {"markov": Markov, "code": Code, "chat": Chat}

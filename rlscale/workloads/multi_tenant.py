@@ -79,7 +79,9 @@ class MultiTenant(Family):
             so_far = np.concatenate([[0.0], np.cumsum(60.0 * rate * level)])
             counts += counts_at(rng, np.interp(run, minutes, so_far), float(cv))
         total = levels @ rates
-        expected = np.diff(np.interp(run, minutes, np.concatenate([[0.0], np.cumsum(60.0 * total[clock.history_cells :])])))
+        expected = np.diff(
+            np.interp(run, minutes, np.concatenate([[0.0], np.cumsum(60.0 * total[clock.history_cells :])]))
+        )
         rate_per_s = np.concatenate([total[: clock.history_cells], expected / np.diff(run)])
         return Realisation(rate_per_s, counts, burstiness(counts, expected))
 

@@ -21,7 +21,7 @@ def window_counts(arrival_s: Floats, window_s: float, span_s: float) -> Floats:
 def regroup(counts: Floats, cells: int) -> Floats:
     """Sums of `cells` neighbouring cells; whole groups only."""
     groups = len(counts) // cells
-    return counts[: groups * cells].reshape(groups, cells).sum(axis=1)
+    return np.asarray(counts[: groups * cells].reshape(groups, cells).sum(axis=1))
 
 
 def idc(counts: Floats) -> float:

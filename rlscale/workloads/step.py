@@ -32,7 +32,7 @@ class Step(Family):
         """Mean level of every cell, from the integral of the levels at its edges."""
         knots = np.array([clock.edges_s[0], *self.at_s, max(clock.edges_s[-1], self.at_s[-1]) + 1.0])
         area = np.concatenate([[0.0], np.cumsum(np.array([1.0, *self.levels]) * np.diff(knots))])
-        return np.diff(np.interp(clock.edges_s, knots, area)) / np.diff(clock.edges_s)
+        return np.asarray(np.diff(np.interp(clock.edges_s, knots, area)) / np.diff(clock.edges_s))
 
 
 WORKLOADS = {"step": Step}

@@ -13,11 +13,27 @@ from typing import Any
 import numpy as np
 
 from rlscale.errors import TraceError, nearest
-from rlscale.types import Floats
+from rlscale.types import Floats, Ints
 from rlscale.workloads.faults import fault
 
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"
 MILLISECONDS = 1e11  # as seconds this would be the year 5138
+UNIX_2001 = 1e9  # seconds above this are taken as a date
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """A column of time stamps."""
+
+    since_first_s: Floats
+    first_s: float  # the first stamp; since 1970-01-01 when dated
+    dated: bool
+
+    @property
+    def week_s(self) -> float:
+        """Seconds since Monday 00:00 at the first stamp; an undated file is taken to begin on a Monday."""
+        thursday = 3 * 86_400.0 if self.dated else 0.0  # 1970-01-01 was a Thursday
+        return float((self.first_s + thursday) % (7 * 86_400.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,58 +80,59 @@ class Table:
             if blank is not None:
                 column = pc.if_else(pc.equal(column, ""), str(blank), column)
         try:
-            values = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False)
+            values = pc.cast(column, pa.float64())
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            row = _first(column, lambda cell: float(cell))
+            row = _first_refused(column, pa.float64())
             got = f"{column[row].as_py()!r}"
             raise fault(self.path, got, f"{what}, a number", _MEND, self.line(row), name) from None
-        return np.array(values, np.float64)  # a null of Parquet arrives as NaN and is refused as such
+        # A null of Parquet becomes NaN and is refused as such.
+        return np.array(values.to_numpy(zero_copy_only=False), np.float64)
 
-    def times_s(self, name: str) -> tuple[Floats, bool]:
-        """Rising time stamps in seconds, and whether they are dates (then counted from 1970-01-01 in UTC)."""
+    def times(self, name: str) -> Times:
+        """Rising time stamps, in seconds or as dates."""
         import pyarrow as pa
 
         column = self.column(name)
-        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-            seconds, dated = self._dates(column, name), True
-        elif pa.types.is_string(column.type) and _first_text(column) and not _is(float, _first_text(column)):
-            seconds, dated = self._dates(column, name), True
+        text = pa.types.is_string(column.type)
+        if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type) or (text and not _numeric(column)):
+            nanoseconds = self._dates(column, name)
+            # Differences of whole nanoseconds: a float64 holds seconds since 1970 only to a quarter of a microsecond.
+            times = Times((nanoseconds - nanoseconds[0]) / 1e9, float(nanoseconds[0] // 10**9), dated=True)
         else:
-            seconds, dated = self.numbers(name, "a time in seconds", minimum=-np.inf), False
-            if len(seconds) and seconds.max() > MILLISECONDS:
+            seconds = self.numbers(name, "a time in seconds", minimum=-np.inf)
+            if abs(seconds[0]) > MILLISECONDS:
                 todo = "divide milliseconds by 1000"
-                raise fault(self.path, f"{seconds.max():.0f}", "a time in seconds", todo, self.first_line, name)
-        self._check_order(seconds, name)
-        return seconds, dated
+                raise fault(self.path, f"{seconds[0]:.0f}", "a time in seconds", todo, self.first_line, name)
+            times = Times(seconds - seconds[0], float(seconds[0]), dated=bool(seconds[0] > UNIX_2001))
+        back = np.diff(times.since_first_s)
+        if (back < 0).any():
+            row = int(np.argmax(back < 0)) + 1
+            got = f"a time {-back[row - 1]:g} s before the row above"
+            raise fault(self.path, got, "times that never fall", "sort the file by time", self.line(row), name)
+        return times
 
-    def _dates(self, column: Any, name: str) -> Floats:
+    def _dates(self, column: Any, name: str) -> Ints:
+        """Nanoseconds since 1970-01-01, UTC where the file says so."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         kind = pa.timestamp("ns")
         if pa.types.is_string(column.type):
             column = pc.utf8_trim_whitespace(column)
-            zoned = any(mark in _first_text(column)[10:] for mark in "Zz+-")
+            zoned = any(mark in column[0].as_py()[10:] for mark in "Zz+-")
             kind = pa.timestamp("ns", "UTC") if zoned else kind
+        elif pa.types.is_timestamp(column.type):
+            kind = pa.timestamp("ns", column.type.tz)
         try:
-            parsed = pc.cast(column, kind, safe=False)
-        except pa.ArrowInvalid:
-            row = _first(column, lambda cell: pc.cast(pa.scalar(cell), kind))
-            expected = "a date such as 2023-11-16 18:17:03.5 (all with or all without time zone)"
+            parsed = pc.cast(column, kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            row = _first_refused(column, kind)
+            expected = "seconds, or a date such as 2023-11-16 18:17:03.5 (time zones in all rows or in none)"
             raise fault(self.path, f"{column[row].as_py()!r}", expected, _MEND, self.line(row), name) from None
         if parsed.null_count:
-            row = int(np.argmax(parsed.is_null().to_numpy()))
+            row = int(np.argmax(parsed.is_null().to_numpy(zero_copy_only=False)))
             raise fault(self.path, "nothing", "a date", _MEND, self.line(row), name)
-        nanoseconds = np.asarray(pc.cast(parsed, pa.int64()).to_numpy(), np.int64)
-        # Whole seconds and the rest apart: a float64 holds 1970 + 53 years only to a quarter of a microsecond.
-        return nanoseconds // 10**9 + (nanoseconds % 10**9) / 1e9
-
-    def _check_order(self, seconds: Floats, name: str) -> None:
-        back = np.diff(seconds) < 0
-        if back.any():
-            row = int(np.argmax(back)) + 1
-            got = f"a time {seconds[row - 1] - seconds[row]:g} s before the line above"
-            raise fault(self.path, got, "times that never fall", "sort the file by time", self.line(row), name)
+        return np.asarray(pc.cast(parsed, pa.int64()).to_numpy(), np.int64)
 
 
 _MEND = "correct or remove the row"
@@ -163,14 +180,17 @@ def read_csv(path: Path, raw: bytes) -> Table:
 
     names = header(raw)
     odd: list[Any] = []
+
+    def keep(row: Any) -> str:
+        odd.append(row)
+        return "error"
+
     unique = [str(i) for i in range(len(names))]  # names of the file may repeat
     try:
         table = pa_csv.read_csv(
             io.BytesIO(raw.lstrip(b"\xef\xbb\xbf").rstrip(b"\r\n") + b"\n"),
             read_options=pa_csv.ReadOptions(use_threads=False, column_names=unique, skip_rows=1),
-            parse_options=pa_csv.ParseOptions(
-                ignore_empty_lines=False, invalid_row_handler=lambda row: (odd.append(row), "error")[1]
-            ),
+            parse_options=pa_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=keep),
             convert_options=pa_csv.ConvertOptions(column_types={name: pa.string() for name in unique}),
         )
     except pa.ArrowInvalid as error:
@@ -198,23 +218,26 @@ def read_parquet(path: Path, raw: bytes) -> Table:
     return Table(path, tuple(table.column_names), tuple(c.combine_chunks() for c in table.columns), first_line=1)
 
 
-def _first(column: Any, parse: Any) -> int:
-    """Row of the first cell that `parse` refuses."""
-    for row, cell in enumerate(column.to_pylist()):
+def _first_refused(column: Any, kind: Any) -> int:
+    """Row of the first cell that cannot be read as `kind`: by blocks, then cell by cell."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def refused(first: int, length: int) -> bool:
         try:
-            parse(cell)
-        except (ValueError, TypeError):
-            return row
-    return 0
+            pc.cast(column.slice(first, length), kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return True
+        return False
+
+    block = next((first for first in range(0, len(column), 4096) if refused(first, 4096)), 0)
+    return next((row for row in range(block, min(block + 4096, len(column))) if refused(row, 1)), block)
 
 
-def _first_text(column: Any) -> str:
-    return str(column[0].as_py() or "").strip() if len(column) else ""
-
-
-def _is(kind: Any, text: str) -> bool:
+def _numeric(column: Any) -> bool:
+    """Whether the first cell of a text column is a number."""
     try:
-        kind(text)
-    except ValueError:
+        float(column[0].as_py())
+    except (ValueError, TypeError):
         return False
     return True

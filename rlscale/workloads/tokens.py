@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 
 from rlscale.types import Floats, TokenLaw
 
-KNOTS = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
+_P = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
 
 def _law(prompt: tuple[float, ...], output: tuple[float, ...]) -> TokenLaw:
-    return TokenLaw(KNOTS, prompt, KNOTS, output)
+    return TokenLaw(_P, prompt, _P, output)
 
 
 # Azure LLM inference trace 2023, conversation (CC-BY-4.0).
@@ -32,7 +32,26 @@ CODE = _law(
 )
 # Mooncake conversation trace (Apache-2.0): long contexts.
 LONG_CONTEXT = _law(
-    (891, 894, 901, 964, 1662, 3263, 4993, 6909, 9570, 13196, 17869, 27367, 39550, 66449, 85400, 100810, 121301, 126195),
+    (
+        891,
+        894,
+        901,
+        964,
+        1662,
+        3263,
+        4993,
+        6909,
+        9570,
+        13196,
+        17869,
+        27367,
+        39550,
+        66449,
+        85400,
+        100810,
+        121301,
+        126195,
+    ),
     (1, 3, 10, 24, 100, 213, 291, 350, 399, 447, 504, 597, 698, 892, 1119, 1568, 2000, 2000),
 )
 # ServeGen deepseek-r1, clients pooled by their rate (Apache-2.0): reasoning.
@@ -60,8 +79,15 @@ def fixed(prompt: float, output: float) -> TokenLaw:
     return TokenLaw((0.0, 1.0), (prompt, prompt), (0.0, 1.0), (output, output))
 
 
+# For laws made here: closer together, because straight lines between the eighteen lift the mean of a long tail by 7 %.
+# fmt: off
+KNOTS = (0.0, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
+         0.85, 0.9, 0.925, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.9925, 0.995, 0.9975, 0.999, 1.0)
+# fmt: on
+
+
 def from_samples(prompt: Floats, output: Floats) -> TokenLaw:
-    """The law of recorded lengths: their quantiles at the eighteen knots."""
+    """The law of recorded lengths: their quantiles at `KNOTS`."""
     return TokenLaw(KNOTS, _tuple(np.quantile(prompt, KNOTS)), KNOTS, _tuple(np.quantile(output, KNOTS)))
 
 

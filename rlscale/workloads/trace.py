@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rlscale.errors import RlscaleError, TraceError
 from rlscale.types import Floats, Ints, Requests
 from rlscale.workloads.family import WEEK_S
+from rlscale.workloads.statistics import window_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ class Clients:
     cv: Floats  # coefficient of variation of the inter-arrivals in the window
     tokens: ClientTokens | None = None
 
+    def total_per_s(self, span_s: float) -> Floats:
+        """Rate of all clients together in every window."""
+        window = np.rint(self.start_s / self.window_s).astype(np.int64)
+        return np.bincount(window, self.rate_per_s, minlength=round(span_s / self.window_s)).astype(np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:
@@ -77,14 +83,31 @@ class Trace:
         assert self.clients is not None
         return float(self.clients.rate_per_s.sum()) * self.clients.window_s / self.span_s
 
+    def rates(self, step_s: float) -> Floats:
+        """Requests per second in every whole cell of `step_s`. Requests are counted by the second."""
+        if self.requests is not None:
+            cell_s, counts = 1.0, window_counts(self.requests.arrival_s, 1.0, self.span_s)
+        elif self.series is not None:
+            cell_s, counts = self.series.step_s, self.series.counts
+        else:
+            assert self.clients is not None
+            cell_s, counts = self.clients.window_s, self.clients.window_s * self.clients.total_per_s(self.span_s)
+        area = np.concatenate([[0.0], np.cumsum(counts)])
+        edges_s = np.arange(int(len(counts) * cell_s / step_s + 1e-9) + 1) * step_s
+        return np.asarray(np.diff(np.interp(edges_s, np.arange(len(area)) * cell_s, area)) / step_s)
+
     def between(self, start_s: float, end_s: float) -> Trace:
         """The part in [start, end), its time counted from `start_s`."""
         end_s = min(end_s, self.span_s)
         if not 0 <= start_s < end_s:
-            raise TraceError(f"{self.source}: nothing between {start_s} and {end_s} s; the trace spans 0 to {self.span_s:g} s")
+            raise TraceError(
+                f"{self.source}: nothing between {start_s} and {end_s} s; the trace spans 0 to {self.span_s:g} s"
+            )
         grid = self.grid_s
         if grid and any(abs(at / grid - round(at / grid)) > 1e-6 for at in (start_s, end_s) if at != self.span_s):
-            raise TraceError(f"{self.source}: cut at {start_s:g} and {end_s:g} s; expected multiples of its {grid:g} s cells")
+            raise TraceError(
+                f"{self.source}: cut at {start_s:g} and {end_s:g} s; expected multiples of its {grid:g} s cells"
+            )
         return replace(
             self,
             span_s=end_s - start_s,
@@ -119,9 +142,7 @@ class Trace:
 
 def _cut_requests(requests: Requests, start_s: float, end_s: float) -> Requests:
     rows = slice(*np.searchsorted(requests.arrival_s, (start_s, end_s)))
-    return Requests(
-        requests.arrival_s[rows] - start_s, requests.prompt_tokens[rows], requests.output_tokens[rows]
-    )
+    return Requests(requests.arrival_s[rows] - start_s, requests.prompt_tokens[rows], requests.output_tokens[rows])
 
 
 def _cut_series(series: Series, start_s: float, end_s: float) -> Series:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,26 +26,24 @@ class TokenBlocks:
     block_s: float = math.inf
 
 
-def token_blocks(trace: Trace) -> TokenBlocks:
-    """The laws of a trace by time."""
+def token_blocks(trace: Trace, mixed: bool = False) -> TokenBlocks:
+    """The laws of a trace by time; `mixed` for one law of all requests."""
     if trace.requests is not None:
-        return _of_requests(trace.requests, trace.span_s)
+        return _of_requests(trace.requests, math.inf if mixed else REQUEST_BLOCK_S, trace.span_s)
     if trace.clients is not None and trace.clients.tokens is not None:
         return _of_clients(trace.clients, trace.clients.tokens, trace.span_s)
     return TokenBlocks(())
 
 
-def _of_requests(requests: Requests, span_s: float) -> TokenBlocks:
-    blocks = max(1, math.ceil(span_s / REQUEST_BLOCK_S - 1e-9))
-    edges = np.searchsorted(requests.arrival_s, np.arange(blocks + 1) * REQUEST_BLOCK_S)
-    edges[-1] = len(requests)
-    if np.diff(edges).min() < MIN_REQUESTS:
+def _of_requests(requests: Requests, block_s: float, span_s: float) -> TokenBlocks:
+    blocks = max(1, math.ceil(span_s / block_s - 1e-9))
+    edges = np.searchsorted(requests.arrival_s, np.append(np.arange(blocks) * min(block_s, span_s), math.inf))
+    if blocks == 1 or np.diff(edges).min() < MIN_REQUESTS:
         return TokenBlocks((from_samples(requests.prompt_tokens, requests.output_tokens),))
     laws = [
-        from_samples(requests.prompt_tokens[a:b], requests.output_tokens[a:b])
-        for a, b in zip(edges, edges[1:], strict=False)
+        from_samples(requests.prompt_tokens[a:b], requests.output_tokens[a:b]) for a, b in itertools.pairwise(edges)
     ]
-    return TokenBlocks(tuple(laws), np.arange(blocks, dtype=np.int64), REQUEST_BLOCK_S)
+    return TokenBlocks(tuple(laws), np.arange(blocks, dtype=np.int64), block_s)
 
 
 def _of_clients(clients: Clients, tokens: ClientTokens, span_s: float) -> TokenBlocks:
@@ -64,12 +64,20 @@ def _of_clients(clients: Clients, tokens: ClientTokens, span_s: float) -> TokenB
     return TokenBlocks(tuple(laws), np.searchsorted(known, window_number).astype(np.int64), clients.window_s)
 
 
-def pooled_by_client(clients: Clients, tokens: ClientTokens) -> TokenLaw:
-    """One law for all: clients by their mean rate, the blocks of a client alike (the published way of pooling)."""
+def pooled_by_client(clients: Clients, tokens: ClientTokens, p: Sequence[float]) -> tuple[Floats, Floats]:
+    """Prompt and output of the whole service: the mean, then the quantiles at `p` (below 1).
+
+    Clients count by their mean rate, the blocks of a client alike: the published way of pooling.
+    """
     total = {int(c): float(clients.rate_per_s[clients.client == c].sum()) for c in np.unique(clients.client)}
     rows = {int(c): int((tokens.client == c).sum()) for c in np.unique(tokens.client)}
     weight = np.array([total.get(int(c), 0.0) / rows[int(c)] for c in tokens.client])
-    return _mix(_spread(tokens.prompt, tokens.p), _spread(tokens.output, tokens.p), weight)
+    sides = []
+    for knots in (tokens.prompt, tokens.output):
+        values = _spread(knots, tokens.p)
+        quantiles = mixture_quantiles(list(values[weight > 0]), weight[weight > 0], (*p, 1.0))
+        sides.append(np.append(np.average(values.mean(axis=1), weights=weight), quantiles[:-1]))
+    return sides[0], sides[1]
 
 
 def coverage(clients: Clients, tokens: ClientTokens) -> float:

@@ -1,0 +1,36 @@
+"""Feedback: what an interval cost, what it missed, and the reward of both. Knows no scaler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rlscale.types import RewardWeights
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """What a scenario's reward is measured against, so that one weight fits all scenarios."""
+
+    usd_per_interval: float  # of the cheapest constant fleet that reaches the target attainment on training loads
+    requests_per_interval: float  # mean of the training loads
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The raw terms, all of them costs, and their negative weighted sum."""
+
+    cost: Any  # cost of the interval / reference cost per interval
+    missed: Any  # missed requests / mean requests per interval
+    churn: Any  # sum of |change of the bounded target|
+    total: Any
+
+
+def reward(cost_usd: Any, missed: Any, churn: Any, scale: Scale, weights: RewardWeights) -> Reward:
+    """r = -cost/reference - lambda * missed/mean requests - mu * churn.
+
+    Misses are counted against the scenario's mean, not the interval's: a miss at noon and at night weigh the same.
+    """
+    cost = cost_usd / scale.usd_per_interval
+    share = missed / scale.requests_per_interval
+    return Reward(cost, share, churn, -(cost + weights.missed * share + weights.churn * churn))

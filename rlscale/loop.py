@@ -1,0 +1,210 @@
+"""The circle closed: Monitor, Predict, Decide, Execute, one control interval, Feedback. Works on any world."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from rlscale.execute import bound
+from rlscale.feedback import reward
+from rlscale.monitor import Monitor, with_forecast
+from rlscale.scenario import Scenario
+from rlscale.sim import steady
+from rlscale.sim.histogram import quantile
+from rlscale.sim.world import SimWorld
+from rlscale.types import ClusterSpec, Floats, Load, Observation, Scaler, ScalingLimits
+
+PERCENTILES = (0.5, 0.95, 0.99)
+LATENCIES = ("ttft", "tpot", "e2e")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One scaler on one load with one luck."""
+
+    scenario: str
+    scaler: str
+    seed: int
+    interval_s: float
+    series: dict[str, Floats]  # (T,) per interval
+    histograms: Floats  # (3, BINS) requests by TTFT, TPOT, E2E
+    gpu_per_replica: float
+    totals: dict[str, float]
+    reasons: tuple[str, ...] = ()
+
+    def summary(self) -> dict[str, float]:
+        """The numbers of contract and report; latencies in seconds, +inf where the percentile was dropped."""
+        percentiles = {
+            f"{name}_p{round(100 * q)}_s": quantile(self.histograms[i], q)
+            for i, name in enumerate(LATENCIES)
+            for q in PERCENTILES
+        }
+        return self.totals | percentiles
+
+
+def initial_replicas(load: Load, spec: ClusterSpec, known: ScalingLimits) -> tuple[int, ...]:
+    """need(0) ready replicas of the cheapest pool, the minimum of the others, within the limits."""
+    cells = max(1, round(spec.interval_s / load.step_s))
+    first = steady.need(np.array([load.rate_per_s[:cells].mean()]), known)[0]
+    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+    counts = known.min_replicas.copy()
+    counts[cheapest] += max(0, int(first - counts.sum()))
+    return tuple(int(x) for x in np.clip(counts, known.min_replicas, known.max_replicas))
+
+
+def need_series(load: Load, spec: ClusterSpec, known: ScalingLimits) -> Floats:
+    """need(i) of every whole interval of a load."""
+    cells = round(spec.interval_s / load.step_s)
+    whole = len(load.values) // cells * cells
+    rate = load.rate_per_s[:whole].reshape(-1, cells).mean(axis=1)
+    return steady.need(rate, known).astype(np.float64)
+
+
+def run(scenario: Scenario, scaler: Scaler, load: Load, seed: int, name: str = "") -> RunResult:
+    """Let a scaler run a whole load: the interval passes, then it observes and decides for the next one."""
+    spec, known = scenario.cluster, scenario.limits
+    world = SimWorld(spec, [load], [seed], np.array([initial_replicas(load, spec, known)]))
+    monitor = Monitor(world, known)
+    intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
+    table = _Table(world, intervals)
+    reasons = []
+    scaler.reset()
+    forecaster = getattr(scaler, "forecaster", None)
+    if forecaster is not None:
+        forecaster.reset(load.history_per_s, load.history_step_s)
+    elif hasattr(scaler, "warm_up"):
+        scaler.warm_up(load.history_per_s, load.history_step_s)
+    deciding_s = 0.0
+    for i in range(intervals):
+        world.wait()
+        table.note(i)
+        if i + 1 == intervals:
+            break
+        seen = monitor.one()
+        began = time.perf_counter()
+        target, reason = decide(scaler, seen, known)
+        deciding_s += time.perf_counter() - began
+        reasons.append(reason)
+        world.apply(np.array([target]))
+    world.finish()
+    series = table.series(need_series(load, spec, known)[:intervals], known)
+    totals = _totals(world, series, scenario, known)
+    totals["decision_us"] = 1e6 * deciding_s / max(1, intervals - 1)
+    return RunResult(
+        scenario.name,
+        name or type(scaler).__name__,
+        seed,
+        spec.interval_s,
+        series,
+        world.hist[0].copy(),
+        _gpus_per_reference_replica(spec, known),
+        totals,
+        tuple(reasons),
+    )
+
+
+def decide(scaler: Scaler, seen: Observation, known: ScalingLimits) -> tuple[tuple[int, ...], str]:
+    """Predict, Decide and Execute: the bounded target and the reason for the audit log."""
+    forecaster = getattr(scaler, "forecaster", None)
+    if forecaster is not None:
+        seen = with_forecast(seen, forecaster.update(float(seen.arrival_per_s), seen.interval_s))
+    decision = scaler.decide(seen)
+    bounded = bound(decision, known, seen.target)
+    return bounded.target, "; ".join(part for part in (decision.reason, bounded.reason) if part)
+
+
+class _Table:
+    """Differences of the world's counters, interval by interval."""
+
+    SERVICE = ("arrived", "missed", "dropped", "lost", "churn", "ttft_sum_s", "admitted", "tpot_sum_s", "tpot_count")
+    POOL = ("ready_s", "pending_s", "draining_s", "node_s", "started")
+
+    def __init__(self, world: SimWorld, intervals: int) -> None:
+        self.world = world
+        self.service = np.zeros((intervals + 1, len(self.SERVICE)))
+        self.pool = np.zeros((intervals + 1, len(self.POOL), world.pools))
+        self.gauges = np.zeros((intervals, 2))
+        self.targets = np.zeros((intervals, world.pools))
+
+    def note(self, i: int) -> None:
+        cluster, pool = self.world.cluster[0], self.world.pool[0]
+        self.service[i + 1] = [cluster[name] for name in self.SERVICE]
+        self.pool[i + 1] = [pool[name] for name in self.POOL]
+        self.gauges[i] = max(0.0, cluster["queued"] - cluster["left"]), pool["running"].sum()
+        self.targets[i] = pool["target"]
+
+    def series(self, need: Floats, known: ScalingLimits) -> dict[str, Floats]:
+        spec = self.world.spec
+        service = dict(zip(self.SERVICE, np.diff(self.service, axis=0).T, strict=True))
+        pool = dict(zip(self.POOL, np.diff(self.pool, axis=0).transpose(1, 0, 2), strict=True))
+        price = np.array([p.node.usd_per_s(p.spot) for p in spec.pools])
+        replicas = {name: pool[f"{name}_s"] / spec.interval_s for name in ("ready", "pending", "draining")}
+        empty = np.full(len(need), np.nan)
+        latency = {
+            f"{name}_mean_s": np.divide(service[f"{name}_sum_s"], service[count], out=empty.copy(),
+                                        where=service[count] > 0)
+            for name, count in (("ttft", "admitted"), ("tpot", "tpot_count"))
+        }  # fmt: skip
+        return {
+            "t_s": np.arange(len(need)) * spec.interval_s,
+            **{name: service[name] for name in ("arrived", "missed", "dropped", "lost", "churn")},
+            **latency,
+            "waiting": self.gauges[:, 0],
+            "running": self.gauges[:, 1],
+            "need": need,
+            "cost_usd": pool["node_s"] @ price,
+            "started": pool["started"].sum(axis=1),
+            **{name: values.sum(axis=1) for name, values in replicas.items()},
+            "target": self.targets.sum(axis=1),
+            "billed_nodes": pool["node_s"].sum(axis=1) / spec.interval_s,
+            "capacity": replicas["ready"] @ (known.capacity_per_s / _reference_capacity(known)),
+        }
+
+
+def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, known: ScalingLimits) -> dict[str, float]:
+    cluster = world.cluster[0]
+    arrived, missed = float(cluster["arrived"]), float(cluster["missed"])
+    cost = float(world.cost_usd()[0])
+    hours = len(series["t_s"]) * scenario.cluster.interval_s / 3600.0
+    surplus = (series["capacity"] - series["need"]) * scenario.cluster.interval_s / 3600.0
+    gpus = _gpus_per_reference_replica(scenario.cluster, known)
+    good = arrived - missed
+    value = math.nan
+    if scenario.scale is not None:
+        value = float(reward(series["cost_usd"], series["missed"], series["churn"], scenario.scale,
+                             scenario.weights).total.sum())  # fmt: skip
+    return {
+        "cost_usd": cost,
+        "usd_per_hour": cost / hours,
+        "attainment": good / arrived if arrived > 0 else 1.0,
+        "requests": arrived,
+        "missed": missed,
+        "dropped": float(cluster["dropped"]),
+        "lost": float(cluster["lost"]),
+        "goodput_per_s": good / (hours * 3600.0),
+        "usd_per_million_output_tokens": _per_million(cost, float(cluster["output_tokens"])),
+        "usd_per_million_tokens": _per_million(cost, float(cluster["total_tokens"])),
+        "over_gpu_h": float(np.maximum(surplus, 0.0).sum() * gpus),
+        "under_gpu_h": float(np.maximum(-surplus, 0.0).sum() * gpus),
+        "churn": float(series["churn"].sum()),
+        "started": float(series["started"].sum()),
+        "reward": value,
+    }
+
+
+def _per_million(cost_usd: float, tokens: float) -> float:
+    return 1e6 * cost_usd / tokens if tokens > 0 else math.nan
+
+
+def _reference_capacity(known: ScalingLimits) -> float:
+    """l_SLO of the cheapest pool, the unit of need."""
+    return float(known.capacity_per_s[np.argmin(known.usd_per_replica_s / known.capacity_per_s)])
+
+
+def _gpus_per_reference_replica(spec: ClusterSpec, known: ScalingLimits) -> float:
+    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+    return float(spec.pools[cheapest].profile.gpus_per_replica)
+

@@ -1,0 +1,142 @@
+"""What one replica carries: l_SLO, by simulating constant fleets under Poisson load with the fluid engine itself.
+
+l_SLO is the largest arrival rate per replica at which the share of requests that meet the SLO reaches the target
+attainment. At the rate whose *mean* TPOT meets the limit only about half of the requests do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from rlscale.errors import ScenarioError
+from rlscale.sim.histogram import quantile
+from rlscale.sim.laws import demand
+from rlscale.sim.world import SimWorld
+from rlscale.types import ClusterSpec, Floats, Ints, Load, ScalingLimits, TokenLaw
+
+REPLICAS = 8  # fleet on which the capacity is measured: mean fleets of the scenarios are 8 to 16
+WARM_UP_S, MEASURED_S = 600.0, 5400.0
+RATES = 48  # per refinement: two of them place l_SLO within 0.1 % of saturation
+IDLE_SHARE = 0.02  # of saturation: the load at which a service counts as unloaded
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """l_SLO of one pool and the state at it."""
+
+    per_s: float  # requests per second and replica
+    seats: float  # sequences per replica at that rate
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyState:
+    """Constant fleets at a row of rates."""
+
+    attainment: Floats
+    sequences: Floats  # per replica
+    ttft_p99_s: Floats
+    tpot_p99_s: Floats
+
+
+def steady_state(
+    spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], rates_per_s: Floats, replicas: int = REPLICAS,
+    burstiness: float = 1.0, seed: int = 0,
+) -> SteadyState:  # fmt: skip
+    """Simulate `replicas` replicas of one pool at each arrival rate per replica; the token laws take turns."""
+    alone = replace(spec.pools[pool], min_replicas=1, max_replicas=replicas)
+    # An interval is a token block, so that every law gets an equal share of the time.
+    still = replace(spec, pools=(alone,), interval_s=60.0, metric_missing_share=0.0)
+    cells = round((WARM_UP_S + MEASURED_S) / spec.substep_s)
+    blocks = np.arange(max(1, round((WARM_UP_S + MEASURED_S) / 300.0))) % len(tokens)
+    loads = [
+        Load("steady", spec.substep_s, np.full(cells, rate * replicas, np.float32), "poisson", tokens, blocks, 300.0,
+             burstiness)
+        for rate in rates_per_s
+    ]  # fmt: skip
+    rows = range(len(loads))
+    world = SimWorld(still, loads, [seed] * len(loads), np.array([replicas]), rows)
+    for _ in range(round(WARM_UP_S / 60.0)):
+        world.wait()
+    before, hist = world.counters(), world.hist.copy()
+    sequences = np.zeros(len(loads))
+    for _ in range(round(MEASURED_S / 60.0)):
+        world.wait()
+        sequences += world.pool["running"][:, 0]
+    after = world.counters()
+    hist = world.hist - hist
+    outcomes = sum(after[name] - before[name] for name in ("finished", "dropped", "lost"))
+    missed = after["missed"] - before["missed"]
+    return SteadyState(
+        1.0 - missed / np.maximum(outcomes, 1e-9),
+        sequences / round(MEASURED_S / 60.0) / replicas,
+        np.array([quantile(hist[r, 0], 0.99) for r in rows]),
+        np.array([quantile(hist[r, 1], 0.99) for r in rows]),
+    )
+
+
+@lru_cache(maxsize=256)
+def capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:
+    """l_SLO of a pool; refused when even an idle fleet misses the SLO."""
+    profile = spec.pools[pool].profile
+    saturation = min(_saturation(spec, pool, law) for law in tokens)
+    idle = steady_state(spec, pool, tokens, np.array([IDLE_SHARE * saturation]), burstiness=1.0)
+    if idle.attainment[0] < spec.slo.attainment:
+        raise ScenarioError(
+            f"pool '{spec.pools[pool].name}' ({profile.name}) cannot meet the SLO even unloaded: "
+            f"{idle.attainment[0]:.2%} of requests within TTFT {spec.slo.ttft_s:g} s and TPOT {spec.slo.tpot_s:g} s, "
+            f"expected {spec.slo.attainment:.2%} (unloaded p99: TTFT {idle.ttft_p99_s[0]:.3g} s, "
+            f"TPOT {idle.tpot_p99_s[0]:.3g} s); loosen the SLO or choose a faster profile"
+        )
+    low, high = IDLE_SHARE * saturation, 1.05 * saturation
+    for _ in range(2):
+        rates = np.linspace(low, high, RATES)
+        state = steady_state(spec, pool, tokens, rates, burstiness=burstiness)
+        meets = state.attainment >= spec.slo.attainment
+        first_miss = int(np.argmin(meets)) if not meets.all() else len(rates) - 1
+        low, high = rates[max(0, first_miss - 1)], rates[first_miss]
+    sequences = float(np.interp(low, rates, state.sequences))
+    return Capacity(float(low), max(sequences, 1e-3))
+
+
+def _saturation(spec: ClusterSpec, pool: int, law: TokenLaw) -> float:
+    profile = spec.pools[pool].profile
+    d = demand(profile, law)
+    if not profile.batching:
+        return d.seats / d.w
+    return 1.0 / (d.no * d.c0 / d.seats + d.no * d.c + d.w)
+
+
+def limits(spec: ClusterSpec, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> ScalingLimits:
+    """What a scaler may know of the cluster."""
+    capacities = [capacity(spec, p, tokens, burstiness) for p in range(len(spec.pools))]
+    starts = [_lead_time(spec, p) for p in range(len(spec.pools))]
+    return ScalingLimits(
+        np.array([pool.min_replicas for pool in spec.pools]),
+        np.array([pool.max_replicas for pool in spec.pools]),
+        np.array([c.per_s for c in capacities]),
+        np.array([c.seats for c in capacities]),
+        np.array([median for median, _ in starts]),
+        np.array([p95 for _, p95 in starts]),
+        np.array([pool.usd_per_replica_s for pool in spec.pools]),
+        spec.slo,
+        spec.drain_s,
+    )
+
+
+def _lead_time(spec: ClusterSpec, pool: int) -> tuple[float, float]:
+    """Median and p95 of node provisioning plus cold start, from 4 096 stratified pairs of draws."""
+    node, start = spec.pools[pool].node.provisioning, spec.pools[pool].profile.cold_start
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((2, 4096))
+    total = node.median_s * np.exp(node.sigma * z[0]) + start.median_s * np.exp(start.sigma * z[1])
+    return float(np.median(total)), float(np.quantile(total, 0.95))
+
+
+def need(rate_per_s: Floats, known: ScalingLimits) -> Ints:
+    """Replicas of the cheapest pool that each interval's rate asks for: ceil(rate / l_SLO), at least the minimum."""
+    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+    wanted = np.ceil(np.asarray(rate_per_s) / known.capacity_per_s[cheapest] - 1e-9).astype(np.int64)
+    return np.maximum(wanted, int(known.min_replicas.sum()))

@@ -1,0 +1,122 @@
+"""Studies: what they resolve to, and one clear error for each way to get one wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from experiments.study import (
+    MULTIPLIERS,
+    load_cases,
+    parse_study,
+    policy_folders,
+    read_study,
+    scaler_cases,
+)
+from rlscale.errors import ScenarioError
+from rlscale.types import Knob, ScalerKind
+
+KINDS = {
+    "hpa": ScalerKind(lambda limits: None, Knob("target", (1.0, 0.5), 0.5), "an HPA", {"target": 0.8}),  # type: ignore[arg-type,return-value]
+    "still": ScalerKind(lambda limits: None, None, "no knob"),  # type: ignore[arg-type,return-value]
+}
+GOOD = """
+scenarios: [chat, {name: code, block_s: 3600}]
+traces:
+  - {path: hour.csv.gz, scenario: chat, mean_need: 10}
+  - {path: week.csv, name: week, scenario: chat, scaling: superpose, block_s: 21600}
+scalers: [hpa, still, {name: hpa, label: slow hpa, params: {sync_s: 60}, knob: [0.9, 0.6], upstream: false}]
+seeds: {train: 2, test: 5}
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    return path
+
+
+def fault(tmp_path: Path, text: str) -> str:
+    with pytest.raises(ScenarioError) as caught:
+        study = read_study(write(tmp_path, text))
+        load_cases(study)
+        scaler_cases(study, KINDS)
+    return str(caught.value)
+
+
+def test_a_study_resolves_to_loads_and_scalers(tmp_path: Path):
+    study = read_study(write(tmp_path, GOOD))
+    assert study.name == "study" and study.seeds.test == 5 and study.targets == [0.95, 0.99, 0.999]
+    loads = load_cases(study)
+    assert [load.name for load in loads] == ["chat", "code", "hour (superpose)", "hour (amplify)", "week (superpose)"]
+    assert [load.trace.mode if load.trace else None for load in loads][2:] == ["superpose", "amplify", "superpose"]
+    assert loads[1].block_s == 3600 and loads[2].trace is not None and loads[2].trace.mean_need == 10.0
+    hpa, still, slow = scaler_cases(study, KINDS)
+    assert (hpa.knob, hpa.values, hpa.upstream) == ("target", (1.0, 0.5), {"target": 0.8})
+    assert (still.knob, still.values) == (None, ())
+    assert (slow.label, slow.values, slow.params, slow.upstream) == ("slow hpa", (0.9, 0.6), {"sync_s": 60}, None)
+    assert not hpa.learned and hpa.members == 1
+
+
+def test_one_hour_traces_are_shown_both_ways_by_default():
+    study = parse_study({"traces": [{"path": "a.csv", "scenario": "chat"}], "scalers": ["hpa"]}, "x")
+    assert [load.trace.mode for load in load_cases(study) if load.trace] == ["superpose", "amplify"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("scenarios: [chat]\nscalers: [hpa]\nseedz: 3", "study.yaml: seedz: unknown key; did you mean 'seeds'?"),
+        ("scenarios: [chat]\nscalers: [{name: hpa, knobs: [1]}]", "scalers.0.knobs: unknown key; did you mean 'knob'?"),
+        ("scenarios: [chat]\nscalers: [hpaa]", "unknown scaler 'hpaa'; did you mean 'hpa'?"),
+        ("scenarios: [chat]", "study.yaml: scalers: is missing"),
+        ("scalers: [hpa]", "nothing to run: give at least one entry under scenarios or traces"),
+        ("scenarios: [chat]\nscalers: []", "scalers: got [], expected"),
+        ("scenarios: [chat]\nscalers: [hpa]\nseeds: {test: 0}", "seeds.test: got 0, expected greater than or equal to 1"),
+        ("scenarios: [chat]\nscalers: [hpa]\nseeds: {test: ten}", "seeds.test: got 'ten', expected integer"),
+        ("scenarios: [chat]\nscalers: [hpa]\ntargets: [99]", "targets.0: got 99, expected less than 1"),
+        ("scenarios: [chat]\nscalers: [hpa, hpa]", "hpa named twice; give each entry its own label"),
+        ("scenarios: [chat, chat]\nscalers: [hpa]", "the loads chat are listed twice"),
+        ("scenarios: [chat]\nscalers: [{name: still, knob: [1]}]", "'still' declares no knob"),
+        ("scenarios: [chat]\nscalers: [{name: hpa, params: {target: 1}}]", "hpa.params.target is the knob"),
+        ("traces: [{path: a.csv, scenario: chat, scaling: stretch}]\nscalers: [hpa]", "traces.0.scaling: got 'stretch', expected 'superpose', 'amplify' or 'both'"),
+        ("traces: [{path: a.csv}]\nscalers: [hpa]", "traces.0.scenario: is missing"),
+        ("traces: [{path: a.csv, scenario: chat, mean_need: -1}]\nscalers: [hpa]", "traces.0.mean_need: got -1, expected"),
+        ("scenarios: [chat]\nscalers: [policy:nowhere-*]", "no policy folder matches 'nowhere-*'"),
+        ("scenarios: [chat\nscalers: [hpa]", "study.yaml:2: is not YAML"),
+        ("just a text", "got 'just a text', expected a mapping"),
+        ("", "got None, expected a mapping"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_one_error_with_file_field_got_and_expected(tmp_path: Path, text: str, expected: str):
+    message = fault(tmp_path, text)
+    assert expected in message
+    assert "study" in message
+
+
+def test_two_faults_are_both_told(tmp_path: Path):
+    message = fault(tmp_path, "scenarios: [chat]\nscalers: [hpa]\nseedz: 3\ntargets: [2.0]")
+    assert "seedz" in message and "targets.0" in message
+
+
+def test_a_missing_or_binary_file_is_one_error(tmp_path: Path):
+    with pytest.raises(ScenarioError, match="cannot be read"):
+        read_study(tmp_path / "nowhere.yaml")
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00binary")
+    with pytest.raises(ScenarioError, match="is not text"):
+        read_study(tmp_path / "x.yaml")
+
+
+def test_several_training_seeds_of_a_policy_are_one_row(tmp_path: Path):
+    for seed in range(3):
+        (tmp_path / f"ppo-{seed}").mkdir()
+        (tmp_path / f"ppo-{seed}" / "manifest.json").write_text("{}")
+    by_pattern = policy_folders(str(tmp_path / "ppo-*"))
+    assert [Path(folder).name for folder in by_pattern] == ["ppo-0", "ppo-1", "ppo-2"]
+    assert policy_folders(str(tmp_path)) == by_pattern  # the folder above them means all of them
+    assert policy_folders(str(tmp_path / "ppo-1")) == [str(tmp_path / "ppo-1")]
+    study = parse_study({"scenarios": ["chat"], "scalers": [f"policy:{tmp_path}/ppo-*"]}, "x")
+    (case,) = scaler_cases(study, KINDS)
+    assert case.learned and case.members == 3 and case.knob == "multiplier" and case.values == MULTIPLIERS
+    assert case.label == "ppo"
