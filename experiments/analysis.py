@@ -174,10 +174,18 @@ def _entry(sweep: Sweep, x: float, target: float) -> dict[str, Any]:
         "members": [
             {"usd_per_h": float(c), "status": fronts.STATUS[int(s)]} for c, s in zip(at.cost, at.status, strict=True)
         ],
+        "highest": _highest(sweep),
         "blocks": len(sweep.hours),
         "requests": requests,
         "few_misses": requests * (1.0 - target) < MIN_MISSES,
     }
+
+
+def _highest(sweep: Sweep) -> dict[str, float]:
+    """The best attainment of any knob value, and its cost."""
+    cost, level = (values.ravel() for values in sweep.points())
+    best = int(np.lexsort((cost, -level))[0])
+    return {"attainment": float(fronts.attainment_of(max(0.0, level[best]))), "usd_per_h": float(cost[best])}
 
 
 def _status(sweep: Sweep, statuses: Ints, usd: float) -> str:
@@ -286,4 +294,10 @@ def _range(interval: Mapping[str, float] | None) -> str:
 def _why_none(entries: Sequence[Mapping[str, Any]]) -> str:
     words = {"never": "never reach it", "above": "are above it even at their cheapest", "failed": "failed"}
     by_status = {s: [e["scaler"] for e in entries if e["status"] == s] for s in words}
-    return "; ".join(f"{', '.join(names)} {words[s]}" for s, names in by_status.items() if names) or "nothing ran"
+    told = "; ".join(f"{', '.join(names)} {words[s]}" for s, names in by_status.items() if names) or "nothing ran"
+    tried = [entry for entry in entries if entry["status"] == "never"]
+    if not tried:
+        return told
+    closest = max(tried, key=lambda entry: entry["highest"]["attainment"])
+    best = closest["highest"]
+    return f"{told}. Closest is {closest['scaler']} with {_points(best['attainment'])} at {best['usd_per_h']:.2f} USD/h"

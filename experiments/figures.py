@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, safe for colour-blind readers; the strongest one is kept for learned policies.
 LEARNED = ("#d55e00", "#8c3b00")
 RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#004c78", "#00634a")
+PLAIN = 6  # so many rules have a hue of their own; the next ones are darker and dashed
+DASHES = ("-", (0, (4, 1.5)), (0, (4, 1.2, 1, 1.2)))
 MARKERS = "osD^vPX*"
 INK, MUTED, GRID, PAPER = "#1c2024", "#6b7280", "#e3e5e8", "#fefefe"
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
@@ -82,13 +84,12 @@ class Palette:
         return points * (1.7 if self.marker(label) == "*" else 1.0)
 
     def line(self, label: str) -> dict[str, Any]:
-        """Line style: learned policies are drawn thicker, a second round of colours dashed."""
+        """Line style: learned policies are drawn thicker, later colours dashed."""
         learned, rank = self._rank[label]
-        dashed = rank >= len(LEARNED if learned else RULES)
         return {
             "color": self.colour(label),
             "linewidth": 2.1 if learned else 1.5,
-            "linestyle": (0, (4, 1.5)) if dashed else "-",
+            "linestyle": DASHES[min(2, rank // (len(LEARNED) if learned else PLAIN))],
             "zorder": 4 if learned else 3,
         }
 

@@ -115,7 +115,8 @@ def span(interval: Mapping[str, float | None] | None, form: str = "usd") -> str:
 def swatch(label: str, palette: figures.Palette) -> Markup:
     """A short piece of a scaler's line with its marker, as the figures draw it."""
     style, marks = palette.line(label), {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
-    dash = ' stroke-dasharray="5 2"' if style["linestyle"] != "-" else ""
+    pattern = style["linestyle"][1] if style["linestyle"] != "-" else ()
+    dash = f' stroke-dasharray="{" ".join(map(str, pattern))}"' if pattern else ""
     return Markup(
         '<svg class="swatch" width="30" height="12" aria-hidden="true">'
         f'<line x1="0" y1="6" x2="30" y2="6" stroke="{style["color"]}" stroke-width="{style["linewidth"]}"{dash}/>'

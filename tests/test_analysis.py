@@ -59,6 +59,12 @@ def test_who_never_gets_there_or_is_always_above_is_labelled_and_ranked_last():
     assert "a is cheapest: 20.00 USD/h" in text and "high costs less still (5.00 USD/h)" in text
 
 
+def test_when_nobody_gets_there_the_closest_is_named():
+    low = [sweep("a", (1, 2, 3), missed=(0.5, 0.3, 0.2)), sweep("b", (2, 4, 5), missed=(0.5, 0.1, 0.1))]
+    text = analysis.verdict(analysis.headline({s.label: s for s in low}, {}, 0.99, None), 0.99)
+    assert "a, b never reach it. Closest is b with 90.0\u00a0% at 4.00 USD/h" in text
+
+
 def test_a_learned_policy_is_one_row_by_the_interquartile_mean_of_its_seeds():
     seeds = (0.9, 1.0, 1.0, 1.1, 5.0)  # one failed seed
     found = entries(sweep("rule", (10, 20, 30)), sweep("ppo", (10, 20, 30), learned=True, seeds=seeds))
