@@ -15,7 +15,7 @@ import numpy as np
 from experiments import fronts, stats
 from rlscale.types import Floats, Ints
 
-NBSP = "\N{NO-BREAK SPACE}"
+NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 MIN_MISSES = 10  # an attainment that rests on fewer missed requests is flagged
 
 
@@ -284,7 +284,7 @@ def _learned_verdict(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -
 
 
 def _points(change: float) -> str:
-    return f"{100.0 * change:.1f}{NBSP}%".replace("-", "−")
+    return f"{100.0 * change:.1f}{NBSP}%".replace("-", MINUS)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:

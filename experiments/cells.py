@@ -170,7 +170,7 @@ def _busiest(arrived: Floats, width: int) -> tuple[int, int]:
 
 def _digits(values: Floats) -> list[float]:
     """To a thousandth: a figure needs no more."""
-    return np.round(values, 3).tolist()
+    return [float(value) for value in np.round(values, 3)]
 
 
 def _sparse(counts: Floats) -> list[list[float]]:

@@ -170,10 +170,9 @@ def _merged(stored: Finished, cells: Sequence[Cell]) -> dict[str, Floats]:
     """Histograms added up over cells."""
     merged = {name: np.zeros(BINS) for name in HISTOGRAMS}
     for cell in cells:
-        kept = stored.full(cell.key)
-        for name, counts in merged.items() if kept is not None else ():
-            bins, held = kept["histograms"][name]
-            counts[np.array(bins, int)] += held
+        kept = stored.full(cell.key) or {"histograms": {}}
+        for name, (bins, held) in kept["histograms"].items():
+            merged[name][np.array(bins, int)] += held
     return merged
 
 
@@ -240,9 +239,7 @@ def _examples(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> list[dict[st
     return entries
 
 
-def _load_entry(
-    grid: Grid, source: Source, stored: Finished, sweeps: Mapping[str, analysis.Sweep]
-) -> dict[str, Any]:
+def _load_entry(grid: Grid, source: Source, stored: Finished, sweeps: Mapping[str, analysis.Sweep]) -> dict[str, Any]:
     """What the load was: length, blocks, mean rate and need, and how a trace was scaled."""
     cells = [stored.get(c.key) for scaler in grid.scalers for c in flat(grid.sweep(source, scaler, "test"))]
     kept = next((cell for cell in cells if cell is not None), None)

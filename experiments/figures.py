@@ -1,25 +1,19 @@
-"""Figures of the report as inline SVG. Knows the dictionaries of results.json and nothing of how they came about.
-
-Colours are written as CSS variables, so that one figure serves light and dark pages; letters take the page's font.
-"""
+"""Figures of the report as inline SVG. Knows the dictionaries of results.json and nothing of how they came about."""
 
 from __future__ import annotations
 
 import functools
-import html
-import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from experiments.fronts import level_of
+from experiments.svg import GRID, INK, MUTED, PAPER, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,15 +24,14 @@ RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#004
 PLAIN = 6  # so many rules have a hue of their own; the next ones are darker and dashed
 DASHES = ("-", (0, (4, 1.5)), (0, (4, 1.2, 1, 1.2)))
 MARKERS = "osD^vPX*"
-INK, MUTED, GRID, PAPER = "#1c2024", "#6b7280", "#e3e5e8", "#fefefe"
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--paper"}
 LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)
 WIDTH_IN = 10.2
 FAR = 0.5  # a scaler that costs 50 % more would squeeze all others together
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 9.0, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.labelcolor": INK,
-    "axes.labelsize": 9.0, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titleweight": "bold", "axes.titlecolor": INK,
-    "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
+    "axes.labelsize": 9.0, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.titleweight": "bold",
+    "axes.titlecolor": INK, "text.color": INK, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False,
     "grid.color": GRID, "grid.linewidth": 0.7, "axes.grid": True, "axes.axisbelow": True, "figure.facecolor": "none",
     "axes.facecolor": "none", "lines.linewidth": 1.6, "xtick.major.size": 3.0, "ytick.major.size": 0.0,
@@ -79,9 +72,10 @@ class Palette:
         learned, rank = self._rank[label]
         return "*" if learned else MARKERS[(rank + rank // len(RULES)) % 7]
 
-    def size(self, label: str, points: float) -> float:
-        """Marker size; a star needs more of it to look as large as a dot."""
-        return points * (1.7 if self.marker(label) == "*" else 1.0)
+    def mark(self, label: str, points: float) -> dict[str, Any]:
+        """Marker and its size; a star needs more of it to look as large as a dot."""
+        marker = self.marker(label)
+        return {"marker": marker, "markersize": points * (1.7 if marker == "*" else 1.0)}
 
     def line(self, label: str) -> dict[str, Any]:
         """Line style: learned policies are drawn thicker, later colours dashed."""
@@ -103,7 +97,8 @@ def fronts(
     top = max((p["level"] for e in entries for p in e["points"]), default=3.0)
     for target in load["targets"]:
         own = target == load["targets"][0]
-        ax.axhline(level_of(target), color=INK if own else MUTED, lw=0.9, ls=(0, (5, 3)) if own else (0, (1, 3)), zorder=1)
+        dash = (0, (5, 3)) if own else (0, (1, 3))
+        ax.axhline(level_of(target), color=INK if own else MUTED, lw=0.9, ls=dash, zorder=1)
     for entry in entries:
         _one_front(ax, entry["points"], palette, entry["scaler"])
     for row in rows:
@@ -159,8 +154,9 @@ def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Ready and pending replicas against need, with the queue below, one panel per scaler."""
     rows = math.ceil(len(examples) / 2)
     fig, axes = _figure(0.4 + 1.75 * rows, 2 * rows, 2, heights=[3.2, 1.0] * rows, sharex=True)
-    peak = max(max(np.add(e["series"]["ready"], e["series"]["pending"]).max(), max(e["series"]["need"])) for e in examples)
-    queue = max(max(e["series"]["waiting"]) for e in examples)
+    series = [example["series"] for example in examples]
+    peak = max(np.maximum(np.add(s["ready"], s["pending"]), s["need"]).max() for s in series)
+    queue = max(max(s["waiting"]) for s in series)
     for i, example in enumerate(examples):
         _one_timeline(axes[2 * (i // 2)][i % 2], axes[2 * (i // 2) + 1][i % 2], example, palette, 1.08 * peak, queue)
     if len(examples) % 2:
@@ -181,9 +177,8 @@ def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
             ax.plot(curve[:, 0], curve[:, 1], **palette.line(entry["scaler"]))
             marks = [(entry[f"{name}_{p}_s"], share) for p, share in (("p50", 0.5), ("p95", 0.05), ("p99", 0.01))]
             finite = [(s, share) for s, share in marks if s is not None and math.isfinite(s)]
-            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", marker=palette.marker(entry["scaler"]),
-                    ms=palette.size(entry["scaler"], 4),
-                    color=palette.colour(entry["scaler"]), zorder=5)  # fmt: skip
+            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", zorder=5,
+                    color=palette.colour(entry["scaler"]), **palette.mark(entry["scaler"], 4))  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
         ax.set_ylim(1e-4, 1.3)
@@ -215,10 +210,11 @@ def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
         ax.barh(y, [e[key] for e in entries], 0.62, color=colours)
         ax.set_title(title)
     for i, entry in enumerate(entries):
-        decision.plot(entry["decision_us"], i, marker=palette.marker(entry["scaler"]), ms=palette.size(entry["scaler"], 6),
-                      color=colours[i])
+        label = entry["scaler"]
+        decision.plot(entry["decision_us"], i, color=colours[i], **palette.mark(label, 6))
     decision.set_xscale("log")
-    decision.set_xlim(min(1.0, *(e["decision_us"] for e in entries)), 10 * max(10.0, *(e["decision_us"] for e in entries)))
+    times_us = [entry["decision_us"] for entry in entries]
+    decision.set_xlim(min(1.0, *times_us), 10.0 * max(10.0, *times_us))
     decision.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(1e-6 * v)))
     decision.xaxis.set_minor_locator(NullLocator())
     decision.set_title("time per decision")
@@ -228,47 +224,6 @@ def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     for ax in axes[0]:
         ax.grid(axis="y", visible=False)
     return svg(fig, "Provisioning, churn and decision time")
-
-
-def svg(fig: Figure, title: str) -> str:
-    """A figure as an <svg> element that can stand inside a page: no prolog, no ids of its own, colours as variables."""
-    text = io.StringIO()
-    with mpl.rc_context({"svg.hashsalt": title}):
-        FigureCanvasSVG(fig).print_svg(text, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    body = text.getvalue()
-    body = body[body.index("<svg") :]
-    for pattern, by in (
-        (r"<metadata>.*?</metadata>|<!--.*?-->", ""),
-        (r' id="[A-Za-z0-9.]+_\d+"', ""),  # repeated in every figure; clip paths and markers have hashed ids
-        (r"font: (?:(bold) )?([\d.]+)px [^;\"]*", r"font-size:\2px;font-weight:\1"),
-        (r"font-weight:(?=[;\"])", "font-weight:normal"),
-        (r'(<svg [^>]*?)width="[\d.]+pt" height="[\d.]+pt"', r"\1"),
-        (r' xmlns(?::xlink)?="[^"]*"', ""),
-        (r"xlink:href", "href"),
-        (r"\s*\n\s*", "\n"),
-    ):
-        body = re.sub(pattern, by, body, flags=re.S)
-    body = re.sub(r' d="([^"]*)"', lambda match: f' d="{_shorter(match[1])}"', body)
-    for colour, name in VARIABLES.items():
-        body = body.replace(colour, f"var({name})")
-    return body.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)
-
-
-def _shorter(path: str) -> str:
-    """A path to a tenth of a point, without the points that lie on a level or upright line between their neighbours."""
-    if re.search(r"[^-\d.\sMLz]", path):
-        return re.sub(r"-?\d+\.\d+", lambda number: f"{float(number[0]):.2f}", " ".join(path.split()))
-    return "".join(_corners(piece) + ("z" if "z" in piece else "") for piece in re.findall(r"M[^M]*", path))
-
-
-def _corners(piece: str) -> str:
-    numbers = np.round([float(number) for number in re.findall(r"-?[\d.]+", piece)], 1).reshape(-1, 2)
-    moved = np.concatenate(([True], (numbers[1:] != numbers[:-1]).any(axis=1)))
-    numbers = numbers[moved]
-    heading = np.sign(np.diff(numbers, axis=0))  # (n - 1, 2); level and upright lines have a zero in it
-    idle = np.zeros(len(numbers), bool)
-    idle[1:-1] = (heading[1:] == heading[:-1]).all(axis=1) & (heading[1:] == 0).any(axis=1)
-    return "M" + " ".join(f"{x:g} {y:g}" for x, y in numbers[~idle])
 
 
 def _figure(
@@ -288,22 +243,21 @@ def _one_front(ax: Axes, points: Sequence[Mapping[str, Any]], palette: Palette, 
         front = [p for p in mine if p["on_front"]]
         faint = {"alpha": 0.35, "linewidth": 1.0} if len(members) > 1 else {}
         ax.plot([p["usd_per_h"] for p in front], [p["level"] for p in front], **{**palette.line(label), **faint})
-        ax.plot([p["usd_per_h"] for p in mine], [p["level"] for p in mine], ls="", marker=palette.marker(label), ms=palette.size(label, 4),
-                color=palette.colour(label), alpha=0.3 if len(members) > 1 else 0.85, mew=0, zorder=3)  # fmt: skip
+        ax.plot([p["usd_per_h"] for p in mine], [p["level"] for p in mine], ls="", color=palette.colour(label),
+                alpha=0.3 if len(members) > 1 else 0.85, mew=0, zorder=3, **palette.mark(label, 4))  # fmt: skip
 
 
 def _difference(ax: Axes, y: int, versus: Mapping[str, Any], palette: Palette, label: str) -> None:
     """One scaler's bar; what lies beyond the panel is written at its edge."""
     colour, interval = palette.colour(label), versus["interval"]
     if versus["difference"] > FAR:
-        ax.annotate(f"{versus['difference']:+.0%}".replace("%", " %") + " ▸", (1.0, y), xycoords=("axes fraction", "data"),
-                    ha="right", va="center", color=colour)  # fmt: skip
+        text = f"{100.0 * versus['difference']:+.0f} % ▸"
+        ax.annotate(text, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", color=colour)
         return
     if interval is not None and interval["low"] is not None:
         high = FAR if interval["high"] is None else min(interval["high"], FAR)
         ax.plot([interval["low"], high], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3)
-    ax.plot(versus["difference"], y, marker=palette.marker(label), ms=palette.size(label, 7), color=colour, mec=PAPER,
-            mew=0.8, zorder=4)  # fmt: skip
+    ax.plot(versus["difference"], y, color=colour, mec=PAPER, mew=0.8, zorder=4, **palette.mark(label, 7))
 
 
 def _one_timeline(

@@ -10,11 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from experiments import figures
-from experiments.analysis import percent
+from experiments.analysis import MINUS, NBSP, percent
 
-DASH, NBSP = "–", "\N{NO-BREAK SPACE}"
+DASH = "\N{EN DASH}"
 NO_INTERVAL = "no interval over loads"
-MISSING = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False, "frozen": None, "knob": []}
+MISSING: dict[str, Any] = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False, "frozen": None, "knob": []}
 WORDS = {"never": "never reached", "above": "always above", "failed": "failed"}
 
 
@@ -64,7 +64,7 @@ def signed(value: float | None) -> str:
     """A relative difference in percent; beyond ten-fold it says so."""
     if value is None:
         return DASH
-    return f"> +900{NBSP}%" if value > 9 else f"{100.0 * value:+.1f}{NBSP}%".replace("-", "−")
+    return f"> +900{NBSP}%" if value > 9 else f"{100.0 * value:+.1f}{NBSP}%".replace("-", MINUS)
 
 
 def count(value: float | None) -> str:

@@ -51,20 +51,22 @@ class ResultFolder:
         if there and not {STARTED, CELLS} & set(there):
             raise ResultError(f"{self.path} is not empty and holds no comparison; give --out a new folder")
         if there and not resume:
-            raise ResultError(f"{self.path} holds an interrupted comparison; --resume goes on with it, or give another --out")
+            what = f"{self.path} holds an interrupted comparison"
+            raise ResultError(f"{what}; --resume goes on with it, or give another --out")
         with clear_disk_errors(self.path):
             self.cells.mkdir(parents=True, exist_ok=True)
             if STARTED in there:
                 self._same_study(started)
             else:
-                write_text(self.path / STARTED, json.dumps(started, indent=1, sort_keys=True) + "\n")
+                write_text(self.path / STARTED, json.dumps(started, indent=1, sort_keys=True, default=str) + "\n")
 
     def _same_study(self, started: Mapping[str, Any]) -> None:
         earlier = read_json(self.path / STARTED)
-        differ = [key for key in sorted({*earlier, *started}) if earlier.get(key) != json.loads(json.dumps(started)).get(key)]
+        now = json.loads(json.dumps(started, default=str))
+        differ = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
         if differ:
             raise ResultError(
-                f"{self.path} was started with another {', '.join(differ)}; give the same study to go on, or another --out"
+                f"{self.path} was started with another {', '.join(differ)}; give the same study, or another --out"
             )
 
     def cell_path(self, key: str) -> Path:
@@ -81,7 +83,7 @@ class ResultFolder:
 
 
 class Finished:
-    """The finished cells of a folder. Totals and blocks stay in memory; histograms and series are read when asked for."""
+    """The finished cells of a folder. Totals and blocks stay in memory, histograms and series are read on demand."""
 
     def __init__(self, folder: ResultFolder) -> None:
         self.folder = folder
@@ -139,7 +141,7 @@ def clear_disk_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL_DISK:
-            raise ResultError(f"the disk is full while writing {where}; free some space and run with --resume") from None
+            raise ResultError(f"the disk is full while writing {where}; free some space, then use --resume") from None
         raise ResultError(f"{where} cannot be written ({error.strerror}); give another --out") from None
 
 

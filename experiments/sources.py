@@ -70,15 +70,17 @@ def about(case: LoadCase) -> dict[str, Any] | None:
 
 
 def resolved(cases: Sequence[LoadCase]) -> list[LoadCase]:
-    """The cases with what the trace files say: rates per client can only be multiplied, and have blocks of six hours."""
+    """The cases with what the trace files say: rates per client are multiplied either way, in blocks of six hours."""
     found: dict[str, LoadCase] = {}
     for case in cases:
-        if case.trace is not None and _rates_of_clients(case.trace):
-            name = case.name.removesuffix(f" ({case.trace.mode})")
-            trace = replace(case.trace, mode="amplify")
-            case = LoadCase(f"{name} (rates)", case.scenario, trace, case.block_s or SIX_HOURS_S)
-        found.setdefault(case.name, case)
+        known = _of_clients(case, case.trace) if case.trace is not None and _rates_of_clients(case.trace) else case
+        found.setdefault(known.name, known)
     return list(found.values())
+
+
+def _of_clients(case: LoadCase, trace: TraceCase) -> LoadCase:
+    name = case.name.removesuffix(f" ({trace.mode})")
+    return LoadCase(f"{name} (rates)", case.scenario, replace(trace, mode="amplify"), case.block_s or SIX_HOURS_S)
 
 
 def _rates_of_clients(trace: TraceCase) -> bool:

@@ -51,7 +51,6 @@ class TraceEntry(_Strict):
     block_s: Annotated[float, Field(ge=60.0)] | None = None
     windows_days: dict[Literal["train", "test"], Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
 
-
     @model_validator(mode="after")
     def _days_in_order(self) -> TraceEntry:
         windows = self.windows_days or {}
@@ -59,7 +58,7 @@ class TraceEntry(_Strict):
             raise ValueError(f"windows_days has {', '.join(windows)}; expected both train and test, or neither")
         for split, (first, last) in windows.items():
             if not 0 <= first < last:
-                raise ValueError(f"windows_days.{split}: got [{first}, {last}], expected [first day, day after the last]")
+                raise ValueError(f"windows_days.{split}: got [{first}, {last}], expected [first, day after the last]")
         if windows and windows["train"][1] > windows["test"][0]:
             raise ValueError("windows_days: the training days must end before the test days begin")
         return self
@@ -174,7 +173,8 @@ def read_study(path: Path) -> Study:
         problem = getattr(error, "problem", None) or "it cannot be parsed"
         raise ScenarioError(f"{path}{line}: is not YAML: {problem}") from None
     if not isinstance(data, dict):
-        raise ScenarioError(f"{path}: got {_shown(data)}, expected a mapping with the keys {', '.join(Study.model_fields)}")
+        keys = ", ".join(Study.model_fields)
+        raise ScenarioError(f"{path}: got {_shown(data)}, expected a mapping with the keys {keys}")
     return parse_study({"name": path.stem, **data}, str(path))
 
 
@@ -223,7 +223,7 @@ def policy_folders(pattern: str) -> list[str]:
         own = (Path(item) / "manifest.json").is_file()
         folders += [item] if own or not inside else [str(path.parent) for path in inside]
     if not folders:
-        raise ScenarioError(f"study: no policy folder matches '{pattern}'; expected folders written by the train command")
+        raise ScenarioError(f"study: no policy folder matches '{pattern}'; expected what the train command wrote")
     return folders
 
 

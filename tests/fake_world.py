@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from experiments import collect
 from experiments.cells import Cell, kept
 from experiments.grid import Grid, Source
-from experiments import collect
 from experiments.results import Finished, ResultFolder, plain, write_json
 from experiments.study import LoadCase, ScalerCase, TraceCase
 from rlscale.sim.histogram import BINS, edges_s

@@ -26,7 +26,8 @@ def sweep(
     requests = np.broadcast_to(REQUESTS * size, cost.shape)
     knob = np.arange(1.0, len(usd_per_h) + 1) / 10.0
     complete = np.ones(cost.shape[:2], bool)
-    return Sweep(label, learned, knob, cost, requests, requests * np.array(missed)[:, None], np.full(blocks, 24.0), complete)
+    bad = requests * np.array(missed)[:, None]
+    return Sweep(label, learned, knob, cost, requests, bad, np.full(blocks, 24.0), complete)
 
 
 def entries(*sweeps: Sweep, target: float = 0.99, blocks: int = 8) -> dict[str, dict[str, Any]]:
@@ -100,7 +101,7 @@ def test_a_failed_cell_takes_its_knob_value_off_the_front():
     grid[0][1][2] = None  # type: ignore[call-overload]
     broken = analysis.gather("a", False, grid, (0.1, 0.2, 0.3), recorded=False)
     assert broken is not None and broken.complete.tolist() == [[True, False, True]]
-    cost, level = broken.points()
+    cost, _ = broken.points()
     assert np.isinf(cost[0, 1]) and entries(whole)["a"]["usd_per_h"] == pytest.approx(20.0)
     assert len(analysis.front_points(broken)) == 2
     none = analysis.gather("a", False, [[[None]]], (None,), recorded=False)

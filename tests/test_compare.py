@@ -73,8 +73,9 @@ def test_a_study_gives_results_tables_and_a_report(tmp_path: Path, scenario: Pat
     same = [b for b in blocks if b["scaler"] == "headroom" and b["knob"] == "1.1" and b["split"] == "test"]
     assert sum(float(b["cost_usd"]) for b in same) == pytest.approx(cost)
     assert sum(float(b["missed"]) for b in same) == pytest.approx(sum(float(row["missed"]) for row in one), abs=1e-3)
-    front = [f for f in table(out / "fronts.csv") if f["scaler"] == "headroom" and f["knob"] == "1.1" and f["split"] == "test"]
-    assert float(front[0]["usd_per_h"]) == pytest.approx(cost / 5.0)
+    points = [f for f in table(out / "fronts.csv") if f["scaler"] == "headroom" and f["knob"] == "1.1"]
+    (point,) = [f for f in points if f["split"] == "test"]
+    assert float(point["usd_per_h"]) == pytest.approx(cost / 5.0)
     # All scalers met the same loads.
     assert len({row["requests"] for row in rows if row["seed"] == "3" and row["split"] == "test"}) == 1
 
@@ -99,7 +100,8 @@ def test_a_failing_scaler_is_listed_and_the_rest_is_compared(tmp_path: Path, sce
     path = study(tmp_path, scenario, [{"name": "odd_scalers:BROKEN", "label": "broken"}, "headroom"])
     assert compare(path, "--out", out) == 0
     failures = table(out / "failures.csv")
-    assert len(failures) == 4 * (2 + 5) and {f["error"] for f in failures} == {"ZeroDivisionError: a decision divided by zero"}
+    assert len(failures) == 4 * (2 + 5)
+    assert {f["error"] for f in failures} == {"ZeroDivisionError: a decision divided by zero"}
     found = json.loads((out / "results.json").read_text())
     assert {entry["scaler"] for entry in found["headline"]} == {"headroom"}
     page = (out / "report.html").read_text()
@@ -197,7 +199,9 @@ def test_a_wrong_argument_is_one_error_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_wrong_parameters_of_a_scaler_cost_no_simulation(tmp_path: Path, scenario: Path, capsys: pytest.CaptureFixture[str]):
+def test_wrong_parameters_of_a_scaler_cost_no_simulation(
+    tmp_path: Path, scenario: Path, capsys: pytest.CaptureFixture[str]
+):
     path = study(tmp_path, scenario, [{"name": "headroom", "params": {"windows": 3}}])
     assert compare(path, "--out", tmp_path / "out") == 2
     assert "scaler 'headroom' cannot be built" in capsys.readouterr().err

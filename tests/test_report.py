@@ -14,6 +14,7 @@ import pytest
 from fake_world import fake_grid, fake_results, few_scalers, simulate
 
 from experiments import report
+from experiments.analysis import MINUS
 from experiments.figures import Palette
 
 VOID = {"meta", "br", "link", "img", "input", "hr", "path", "use", "line", "rect"}
@@ -41,7 +42,8 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag.startswith("h") and given.get("id"):
             self.ids.append(str(given["id"]))
-        self.fetched += [str(v) for k, v in attrs if k in ("src", "href", "xlink:href") and not str(v).startswith("#")]
+        targets = [str(v) for k, v in attrs if k in ("src", "href", "xlink:href", "srcset", "data")]
+        self.fetched += [target for target in targets if not target.startswith("#")]
         if tag == "table":
             self._table = f"{given['class']} {given.get('data-load', '')}".strip()
             self.tables.setdefault(self._table, [])
@@ -66,7 +68,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A fake comparison: generated days and a recorded hour, four scalers, one with product defaults, one learned."""
     grid = fake_grid(few_scalers(), test=6)
     found = fake_results(grid, simulate(grid, tmp_path_factory.mktemp("fake") / "r"))
-    failure = {"load": "chat", "scaler": "hpa <x>", "split": "test", "seed": 3, "error": "1 < 2 & 3", "trace": "Traceback"}
+    failure = {
+        "load": "chat",
+        "scaler": "hpa <x>",
+        "split": "test",
+        "seed": 3,
+        "error": "1 < 2 & 3",
+        "trace": "Traceback",
+    }
     return found | {"failures": [failure]}
 
 
@@ -112,7 +121,7 @@ def test_the_headline_table_says_what_results_json_says(results: dict[str, Any],
             ends = entry["interval"]
             assert (ends is None) == (load != "chat")
             if ends is not None and ends["high"] is not None:
-                assert f"{ends['low']:.2f} – {ends['high']:.2f}" in cost
+                assert f"{ends['low']:.2f} {report.DASH} {ends['high']:.2f}" in cost
         else:
             assert report.WORDS[entry["status"]] in cost
 
@@ -160,23 +169,24 @@ def test_colours_are_the_same_in_every_figure_and_differ_between_scalers(results
 def test_many_scalers_differ_in_colour_marker_or_line():
     scalers = [{"label": f"s{i}", "kind": "rule"} for i in range(16)] + [{"label": "p", "kind": "learned"}]
     palette = Palette(scalers)
-    looks = {(palette.colour(s["label"]), palette.marker(s["label"]), str(palette.line(s["label"])["linestyle"])) for s in scalers}
+    names = [scaler["label"] for scaler in scalers]
+    looks = {(palette.colour(n), palette.marker(n), str(palette.line(n)["linestyle"])) for n in names}
     assert len(looks) == 17
 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.9903, "99.03 %"), (0.95, "95.00 %"), (0.99912, "99.912 %"), (0.7554, "75.54 %"), (1.0, "> 99.999 %"), (None, "–")],
+    [(0.9903, "99.03 %"), (0.95, "95.00 %"), (0.99912, "99.912 %"), (0.7554, "75.54 %"), (1.0, "> 99.999 %")],
 )
-def test_attainment_has_two_digits_of_what_is_missing(value: float | None, shown: str):
+def test_attainment_has_two_digits_of_what_is_missing(value: float, shown: str):
     assert report.share(value).replace(report.NBSP, " ") == shown
 
 
 def test_numbers_keep_sensible_precision():
-    assert report.usd(36.984) == "36.98" and report.usd(12345.6) == "12,346" and report.usd(float("inf")) == "–"
-    assert report.signed(-0.0234).replace(report.NBSP, " ") == "−2.3 %"
+    assert report.usd(36.984) == "36.98" and report.usd(12345.6) == "12,346" and report.usd(float("inf")) == report.DASH
+    assert report.signed(-0.0234).replace(report.NBSP, " ") == f"{MINUS}2.3 %"
     assert report.seconds(0.0456) == "45.6 ms" and report.seconds(None) == "∞" and report.seconds(30.42) == "30.4 s"
-    assert report.span({"low": 1.0, "high": None}) == "1.00 – ∞"
+    assert report.span({"low": 1.0, "high": None}) == f"1.00 {report.DASH} ∞"
     assert report.span({"low": None, "high": None}) == "not reached in most resamples"
 
 

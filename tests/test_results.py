@@ -70,7 +70,7 @@ def test_a_write_that_fails_leaves_nothing_under_the_final_name(tmp_path: Path, 
 
 def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(results.os, "fsync", full_disk)
-    with pytest.raises(ResultError, match="the disk is full while writing .*; free some space"):
+    with pytest.raises(ResultError, match=r"the disk is full while writing .*; free some space"):
         ResultFolder(tmp_path / "out").open(STUDY, resume=False)
     assert not (tmp_path / "out" / "started.json").exists()
 
@@ -78,7 +78,8 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_json_cannot_say_becomes_null(tmp_path: Path):
     value = {"a": np.array([1.0, math.nan]), "b": math.inf, "c": np.int64(3), "d": (True, None), 5: "x"}
     results.write_json(tmp_path / "x.json.gz", value)
-    assert results.read_json(tmp_path / "x.json.gz") == {"a": [1.0, None], "b": None, "c": 3, "d": [True, None], "5": "x"}
+    expected = {"a": [1.0, None], "b": None, "c": 3, "d": [True, None], "5": "x"}
+    assert results.read_json(tmp_path / "x.json.gz") == expected
 
 
 def test_equal_content_gives_equal_bytes(tmp_path: Path):
@@ -98,7 +99,8 @@ def test_a_truncated_cell_is_named_with_what_to_do(tmp_path: Path):
 def test_tables_have_their_header_even_without_rows_and_quote_what_needs_it(tmp_path: Path):
     results.write_csv(tmp_path / "t.csv", [], ("a", "b"))
     assert (tmp_path / "t.csv").read_text() == "a,b\n"
-    results.write_csv(tmp_path / "t.csv", [{"a": 'say "x, y"', "b": 1 / 3, "c": 0}, {"a": None, "b": math.inf}], ("a", "b"))
+    rows = [{"a": 'say "x, y"', "b": 1 / 3, "c": 0}, {"a": None, "b": math.inf}]
+    results.write_csv(tmp_path / "t.csv", rows, ("a", "b"))
     assert (tmp_path / "t.csv").read_text() == 'a,b\n"say ""x, y""",0.333333333\n,inf\n'
 
 
