@@ -71,8 +71,10 @@ def gather(
             continue
         for name, array in values.items():
             array[s, k, i] = cell[name]
-    join = (lambda a: a.sum(axis=2)) if recorded else (lambda a: a.reshape(*shape[:2], seeds * width))
-    joined = {name: join(array) for name, array in values.items()}
+    joined = {
+        name: array.sum(axis=2) if recorded else array.reshape(*shape[:2], seeds * width)
+        for name, array in values.items()
+    }
     hours = joined["hours"].max(axis=(0, 1))
     numbers = np.array([math.nan if value is None else value for value in knob])
     return Sweep(label, learned, numbers, joined["cost_usd"], joined["requests"], joined["missed"], hours, complete)

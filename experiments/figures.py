@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, safe for colour-blind readers; the strongest one is kept for learned policies.
-LEARNED = ("#d55e00", "#8c3b00")
-RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#004c78", "#00634a")
-PLAIN = 6  # so many rules have a hue of their own; the next ones are darker and dashed
+LEARNED = ("#d55e00", "#c0287a")
+RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#7b68c8", "#a39a00")
+PLAIN = 6  # so many rules have a hue of their own; the next ones are dashed as well
 DASHES = ("-", (0, (4, 1.5)), (0, (4, 1.2, 1, 1.2)))
 MARKERS = "osD^vPX*"
 LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -145,13 +146,13 @@ def _stop(pool: ProcessPoolExecutor, running: dict[Future[_Outcome], Any]) -> No
         pool.shutdown(wait=True)
 
 
-@contextlib.contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[bool], None]]:
+def _progress(title: str, total: int) -> AbstractContextManager[Callable[[bool], None]]:
     """A bar on a terminal, otherwise a line every few seconds."""
-    if sys.stderr.isatty():
-        with _bar(title, total) as advance:
-            yield advance
-        return
+    return (_bar if sys.stderr.isatty() else _lines)(title, total)
+
+
+@contextlib.contextmanager
+def _lines(title: str, total: int) -> Iterator[Callable[[bool], None]]:
     started, last, done, failed = time.monotonic(), -PLAIN_EVERY_S, 0, 0
 
     def advance(bad: bool) -> None:

@@ -14,7 +14,8 @@ from experiments.analysis import MINUS, NBSP, percent
 
 DASH = "\N{EN DASH}"
 NO_INTERVAL = "no interval over loads"
-MISSING: dict[str, Any] = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False, "frozen": None, "knob": []}
+MISSING: dict[str, Any] = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False,
+                           "frozen": None, "knob": []}  # fmt: skip
 WORDS = {"never": "never reached", "above": "always above", "failed": "failed"}
 
 
