@@ -251,6 +251,7 @@ def _load_entry(grid: Grid, source: Source, stored: Finished, sweeps: Mapping[st
         "scenario": source.case.scenario,
         "targets": list(source.targets),
         "recorded": source.recorded,
+        "seeds": grid.seeds["test"],
         "hours": hours,
         "requests": requests,
         "blocks": len(sweep.hours) if sweep else 0,

@@ -48,24 +48,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """0 when there is something to compare, 2 when no test cell could be run."""
+    """0 when there is something to compare; an error when no cell could be run."""
+    results = compare(_study(args), args.out, args.workers, args.resume)
+    _tell(results, args.out)
+    return 0
+
+
+def compare(study: Study, out: Path, workers: int, resume: bool = False) -> dict[str, Any]:
+    """Run a study into a new folder and return what results.json says."""
     started = datetime.now(UTC)
-    study = _study(args)
     grid = open_grid(study)
-    folder = ResultFolder(args.out)
-    folder.open(_identity(study, grid), args.resume)
-    results, rows, blocks = execute(grid, folder, args.workers, study.resamples)
+    folder = ResultFolder(out)
+    folder.open(_identity(study, grid), resume)
+    results, rows, blocks = execute(grid, folder, workers, study.resamples)
     results["study"] = study.model_dump(mode="json")
     results["provenance"] = {
         **provenance(started, study.seeds.model_dump()),
         "code": grid.code,
         "loads": {source.case.name: source.digest for source in grid.sources},
         "policies": dict(grid.digests),
-        "workers": args.workers,
+        "workers": workers,
     }
     write(folder, results, rows, blocks)
-    _tell(results, folder)
-    return 0 if results["rows"] else 2
+    return results
 
 
 def open_grid(study: Study) -> Grid:
@@ -150,7 +155,9 @@ def _source(case: LoadCase, study: Study) -> Source:
     own = scenario.cluster.slo.attainment
     digest = scenario.hash if case.trace is None else f"{scenario.hash} {_file_digest(Path(case.trace.path))}"
     others = [target for target in study.targets if abs(target - own) > 1e-9]
-    return Source(case, digest, (own, *others), sources.about(case))
+    generated = case.trace is not None and not case.trace.windows_days
+    training = (LoadCase(case.scenario, case.scenario), scenario.hash) if generated else None
+    return Source(case, digest, (own, *others), sources.about(case), training)
 
 
 def _check_buildable(grid: Grid, scaler: ScalerCase) -> None:
@@ -182,12 +189,12 @@ def _identity(study: Study, grid: Grid) -> dict[str, Any]:
     }
 
 
-def _tell(results: dict[str, Any], folder: ResultFolder) -> None:
+def _tell(results: dict[str, Any], out: Path) -> None:
+    if not results["rows"]:
+        raise ResultError(f"no cell could be run; the first error: {results['failures'][0]['error']}")
     for load in results["loads"]:
         text = next(v["text"] for v in results["verdicts"] if v["load"] == load["name"])
         print(f"{load['name']}: {text}")
     if results["failures"]:
         print(f"{len(results['failures'])} cells failed; they are listed in failures.csv and in the report")
-    if not results["rows"]:
-        raise ResultError(f"no cell could be run; the first error: {results['failures'][0]['error']}")
-    print(f"report: {folder.path / 'report.html'}")
+    print(f"report: {out / 'report.html'}")

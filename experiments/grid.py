@@ -28,6 +28,7 @@ class Source:
     digest: str  # scenario hash and trace content
     targets: tuple[float, ...]  # the scenario's own first
     scaling: Mapping[str, Any] | None = None  # of a trace: mode, factor, index of dispersion before and after
+    training: tuple[LoadCase, str] | None = None  # where the training loads come from, if not from the case itself
 
     @property
     def recorded(self) -> bool:
@@ -117,7 +118,10 @@ class Grid:
         return [self._cell(source, setting, split, seed) for seed in range(self.seeds[split])]
 
     def _cell(self, source: Source, setting: Setting, split: Split, seed: int) -> Cell:
-        return Cell(source.case, source.digest, setting, split, seed, self.code)
+        case, digest = source.case, source.digest
+        if split == "train" and source.training is not None:
+            case, digest = source.training  # the same cells for every trace that trains on one generator
+        return Cell(case, digest, setting, split, seed, self.code)
 
 
 def policy_digests(scalers: Sequence[ScalerCase]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import glob
+import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,7 @@ MULTIPLIERS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)  # knob of 
 
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Count = Annotated[int, Field(ge=1, le=1000)]
+Days = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
 class _Strict(BaseModel):
@@ -49,18 +51,20 @@ class TraceEntry(_Strict):
     scaling: Literal["superpose", "amplify", "both"] = "both"
     mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas
     block_s: Annotated[float, Field(ge=60.0)] | None = None
-    windows_days: dict[Literal["train", "test"], Annotated[list[int], Field(min_length=2, max_length=2)]] | None = None
+    windows_days: dict[Literal["train", "validation", "test"], Days] | None = None  # [first day, day after the last]
 
     @model_validator(mode="after")
     def _days_in_order(self) -> TraceEntry:
-        windows = self.windows_days or {}
-        if windows and set(windows) != {"train", "test"}:
-            raise ValueError(f"windows_days has {', '.join(windows)}; expected both train and test, or neither")
+        windows = self.windows_days or {"train": [0, 1], "test": [1, 2]}
+        if not {"train", "test"} <= set(windows):
+            raise ValueError(f"windows_days has {', '.join(windows)}; expected at least train and test, or nothing")
         for split, (first, last) in windows.items():
             if not 0 <= first < last:
                 raise ValueError(f"windows_days.{split}: got [{first}, {last}], expected [first, day after the last]")
-        if windows and windows["train"][1] > windows["test"][0]:
-            raise ValueError("windows_days: the training days must end before the test days begin")
+        in_order = [windows[split] for split in ("train", "validation", "test") if split in windows]
+        for (_, last), (first, _) in itertools.pairwise(in_order):
+            if last > first:
+                raise ValueError("windows_days: training, validation and test days must follow one another")
         return self
 
 

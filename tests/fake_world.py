@@ -100,6 +100,16 @@ def _result(rate, arrived, missed, need, ready, pending, change, decision_us) ->
     return FakeRun(series, histograms, totals)
 
 
+def alternating_trace(path: Path) -> Path:
+    """Thirty minutes of requests, 1 or 7 per second in turns of three minutes."""
+    rng = np.random.default_rng(11)
+    counts = rng.poisson(np.where(np.arange(1800) // 180 % 2 == 0, 1.0, 7.0))
+    at_s = np.sort(np.repeat(np.arange(1800.0), counts) + rng.random(counts.sum()))
+    rows = "".join(f"{t:.3f},900,150\n" for t in at_s)
+    path.write_text("timestamp,prompt_tokens,output_tokens\n" + rows)
+    return path
+
+
 def _lognormal(total: float, bad: float, median_s: float, sigma: float) -> Floats:
     from scipy.stats import norm
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments import __main__ as cli
-from tests.readme_tree import with_tree
+from readme_tree import with_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -15,6 +15,7 @@ from experiments.study import (
     scaler_cases,
 )
 from rlscale.errors import ScenarioError
+from rlscale.registry import scan
 from rlscale.types import Knob, ScalerKind
 
 KINDS = {
@@ -87,8 +88,11 @@ TRACE = "traces: [{path: a.csv, scenario: chat, %s}]\n" + HPA
         (RUN + "scalers: [{name: hpa, params: {target: 1}}]", "hpa.params.target is the knob"),
         (TRACE % "scaling: stretch", "traces.0.scaling: got 'stretch', expected 'superpose', 'amplify' or 'both'"),
         (TRACE % "mean_need: -1", "traces.0.mean_need: got -1, expected"),
-        (TRACE % "windows_days: {test: [6, 8]}", "windows_days has test; expected both train and test"),
-        (TRACE % "windows_days: {train: [0, 7], test: [6, 8]}", "training days must end before the test days begin"),
+        (TRACE % "windows_days: {test: [6, 8]}", "windows_days has test; expected at least train and test"),
+        (
+            TRACE % "windows_days: {train: [0, 7], test: [6, 8]}",
+            "training, validation and test days must follow one another",
+        ),
         ("traces: [{path: a.csv}]\n" + HPA, "traces.0.scenario: is missing"),
         (RUN + "scalers: [policy:nowhere-*]", "no policy folder matches 'nowhere-*'"),
         (RUN + "scalers: [nowhere:Class]", "'nowhere:Class' cannot be imported"),
@@ -114,6 +118,16 @@ def test_a_missing_or_binary_file_is_one_error(tmp_path: Path):
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00binary")
     with pytest.raises(ScenarioError, match="is not text"):
         read_study(tmp_path / "x.yaml")
+
+
+def test_every_study_that_comes_along_names_known_scalers(repo_root: Path):
+    files = sorted((repo_root / "experiments" / "studies").glob("*.yaml"))
+    assert files
+    for path in files:
+        study = read_study(path)
+        assert load_cases(study)
+        known = [entry for entry in study.scalers if not entry.name.startswith("policy:")]
+        assert scaler_cases(study.model_copy(update={"scalers": known}), scan("agents", "SCALERS"))
 
 
 def test_several_training_seeds_of_a_policy_are_one_row(tmp_path: Path):

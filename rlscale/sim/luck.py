@@ -11,6 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from rlscale.sim.compiled import keep_kernels_by_source
+
+keep_kernels_by_source()
 kernel = njit(cache=True, error_model="numpy", nogil=True)  # no fastmath: plain Python must agree bit for bit
 
 COUNTS, NODE_START, REPLICA_START, ANSWERS, SCRAPE_FAILS, SCRAPE_NOISE = 1, 2, 3, 4, 5, 6  # streams

@@ -11,7 +11,7 @@ SETS, POINTS = 64, 16  # a sub-step uses one set; the sets take turns, so an int
 COLUMNS = 9
 # Columns: prompt tokens n; its work w(n); uniform: are there others ahead; work of one other; its tokens;
 # Exp(1); position inside the admitted batch; uniform residual; standard normal.
-CLASSES = 16  # answers by length, equal probability
+CLASSES = 8  # answers by length, equal probability
 
 
 def points(profile: ServiceProfile, tokens: TokenLaw) -> Floats:
@@ -36,7 +36,7 @@ def points(profile: ServiceProfile, tokens: TokenLaw) -> Floats:
 
 
 def output_classes(tokens: TokenLaw) -> Floats:
-    """(CLASSES, 3): mean answer length m of each sixteenth of the requests, m - 1, and 1 / (m - 1) (0 for m = 1)."""
+    """(CLASSES, 3): mean answer length m of each eighth of the requests, m - 1, and 1 / (m - 1) (0 for m = 1)."""
     u = (np.arange(CLASSES * 512) + 0.5) / (CLASSES * 512)
     m = tokens.output_at(u).reshape(CLASSES, 512).mean(axis=1)
     further = np.maximum(m - 1.0, 0.0)

@@ -1,0 +1,26 @@
+"""Where compiled kernels are kept: a folder named after the sources they were compiled from.
+
+numba notices a change of the file a kernel is written in, not of the constants and helpers it takes from others;
+after an edit to a table size a stale kernel would write out of bounds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numba
+
+
+def _digest() -> str:
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def keep_kernels_by_source() -> None:
+    """Set numba's cache folder: below NUMBA_CACHE_DIR if that is set, else below the user's cache folder."""
+    home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    numba.config.CACHE_DIR = str(Path(home) / "rlscale-kernels" / _digest())
