@@ -64,10 +64,11 @@ class ResultFolder:
         earlier = read_json(self.path / STARTED)
         now = json.loads(json.dumps(started, default=str))
         differ = [key for key in sorted({*earlier, *now}) if earlier.get(key) != now.get(key)]
+        if differ == ["code"]:
+            raise ResultError(f"the simulator's code has changed since {self.path} was started; give another --out")
         if differ:
-            raise ResultError(
-                f"{self.path} was started with another {', '.join(differ)}; give the same study, or another --out"
-            )
+            what = f"{self.path} was started with another {', '.join(differ)}"
+            raise ResultError(f"{what}; give the same study, or another --out")
 
     def cell_path(self, key: str) -> Path:
         """File of one cell."""

@@ -207,4 +207,3 @@ def _reference_capacity(known: ScalingLimits) -> float:
 def _gpus_per_reference_replica(spec: ClusterSpec, known: ScalingLimits) -> float:
     cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
     return float(spec.pools[cheapest].profile.gpus_per_replica)
-

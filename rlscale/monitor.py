@@ -33,11 +33,11 @@ class Watched(Protocol):
     pool_scrape: Any
 
     @property
-    def t_s(self) -> Floats: ...  # noqa: D102
+    def t_s(self) -> Floats: ...
 
-    def pending_by_age(self, edges_s: Floats) -> Floats: ...  # noqa: D102
+    def pending_by_age(self, edges_s: Floats) -> Floats: ...
 
-    def week_s(self) -> Floats: ...  # noqa: D102
+    def week_s(self) -> Floats: ...
 
 
 class Monitor:
@@ -99,14 +99,13 @@ class Monitor:
     def _spoil(self, metrics: dict[str, Any], scraped_s: Floats) -> Floats:
         """Noise on every metric, and NaN where the scrape failed; returns the time of the last good scrape."""
         spec, cluster = self.world.spec, self.world.cluster
-        failed, noise = _scrape_luck(np.asarray(cluster["seed"]), np.asarray(cluster["interval"]), len(metrics))
+        failed, noise = luck.scrape_luck(np.asarray(cluster["seed"]), np.asarray(cluster["interval"]), len(metrics))
         failed = failed < spec.metric_missing_share
         for k, (name, value) in enumerate(metrics.items()):
             wide = (slice(None),) + (None,) * (value.ndim - 1)
-            value = value * np.maximum(0.0, 1.0 + spec.metric_noise * noise[:, k][wide])
-            if name in SHARES:
-                value = np.minimum(value, 1.0)
-            metrics[name] = np.where(failed[wide], np.nan, value)
+            noisy = value * np.maximum(0.0, 1.0 + spec.metric_noise * noise[:, k][wide])
+            noisy = np.minimum(noisy, 1.0) if name in SHARES else noisy
+            metrics[name] = np.where(failed[wide], np.nan, noisy)
         self._good_s = np.where(failed, self._good_s, scraped_s)
         return self._good_s.copy()
 
@@ -131,15 +130,3 @@ def _ratio(top: Any, low: Any, empty: float) -> Floats:
     """top / low, `empty` where there is nothing to divide by."""
     low = np.asarray(low, dtype=np.float64)
     return np.where(low > 1e-12, np.asarray(top) / np.maximum(low, 1e-12), empty)
-
-
-@luck.kernel
-def _scrape_luck(seed, interval, metrics):
-    """(n,) uniforms for failure and (n, metrics) normals for noise."""
-    failed = np.empty(seed.shape[0])
-    noise = np.empty((seed.shape[0], metrics))
-    for r in range(seed.shape[0]):
-        failed[r] = luck.uniform(seed[r], luck.SCRAPE_FAILS, 0, 0, interval[r])
-        for k in range(metrics):
-            noise[r, k] = luck.normal_quantile(luck.uniform(seed[r], luck.SCRAPE_NOISE, 0, k, interval[r]))
-    return failed, noise

@@ -67,8 +67,8 @@ class _Pool(_Strict):
                 f"node '{node.name}' has {node.gpus}"
             )
         if self.usd_per_gpu_hour is not None:
-            price = "spot_usd_per_gpu_hour" if self.spot else "usd_per_gpu_hour"
-            node = replace(node, **{price: self.usd_per_gpu_hour})
+            price = self.usd_per_gpu_hour
+            node = replace(node, spot_usd_per_gpu_hour=price) if self.spot else replace(node, usd_per_gpu_hour=price)
         return Pool(self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone)
 
 
@@ -139,7 +139,7 @@ class Scenario:
     summary: str
     cluster: ClusterSpec
     workload: Mapping[str, Any]
-    splits: Mapping[str, Mapping[str, Any]]
+    splits: Mapping[Any, Mapping[str, Any]]  # by Split
     horizon_s: float
     weights: RewardWeights
     path: Path | None = None
@@ -196,7 +196,7 @@ def load_scenario(path: str | Path) -> Scenario:
     except RlscaleError as error:
         raise ScenarioError(_with_file(path, str(error))) from None
     scenario = Scenario(
-        path.stem, checked.summary, cluster, checked.workload, checked.splits, checked.horizon_s,
+        path.stem, checked.summary, cluster, checked.workload, dict(checked.splits), checked.horizon_s,
         RewardWeights(checked.reward.missed, checked.reward.churn), path,
     )  # fmt: skip
     return replace(scenario, scale=read_scale(scenario))

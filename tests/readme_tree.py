@@ -1,4 +1,7 @@
-"""The file tree of the README, made from each file's first sentence. `python tests/readme_tree.py` brings it up to date."""
+"""The file tree of the README, made from each file's first sentence.
+
+`python tests/readme_tree.py` brings it up to date.
+"""
 
 from __future__ import annotations
 

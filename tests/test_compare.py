@@ -176,8 +176,8 @@ def test_training_seeds_of_a_policy_are_one_row_with_its_multiplier_as_knob(
         return Headroom(limits, multiplier * json.loads((Path(path) / "manifest.json").read_text())["bias"])
 
     monkeypatch.setitem(sys.modules, "rlscale.policy", types.SimpleNamespace(load_policy=load_policy))
-    rule = {"name": "headroom", "knob": [0.9, 1.0, 1.1, 1.2, 1.4, 1.7]}
-    learned = {"name": f"policy:{tmp_path}/ppo-*", "label": "ppo", "knob": [0.9, 1.0, 1.1, 1.2, 1.4, 1.7]}
+    rule = {"name": "headroom", "knob": [1.0, 1.15, 1.35, 1.7]}
+    learned = {"name": f"policy:{tmp_path}/ppo-*", "label": "ppo", "knob": [1.0, 1.15, 1.35, 1.7]}
     out = tmp_path / "out"
     assert compare(study(tmp_path, scenario, [rule, learned]), "--out", out) == 0
     found = json.loads((out / "results.json").read_text())

@@ -9,9 +9,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+from readme_tree import with_tree
 
 from experiments import __main__ as cli
-from readme_tree import with_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,7 +32,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
 def test_python_examples_run(number: int, capsys: pytest.CaptureFixture[str]) -> None:
-    exec(compile(blocks("python")[number], f"README example {number}", "exec"), {"__name__": "readme"})
+    exec(compile(blocks("python")[number], f"README example {number}", "exec"), {"__name__": "readme"})  # noqa: S102
     assert capsys.readouterr().err == ""
 
 

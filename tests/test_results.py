@@ -42,7 +42,9 @@ def test_an_interrupted_comparison_needs_resume_and_the_same_study(tmp_path: Pat
     with pytest.raises(ResultError, match="interrupted comparison; --resume goes on with it"):
         ResultFolder(tmp_path).open(STUDY, resume=False)
     ResultFolder(tmp_path).open(STUDY, resume=True)
-    with pytest.raises(ResultError, match="started with another code"):
+    with pytest.raises(ResultError, match="started with another study; give the same study, or another --out"):
+        ResultFolder(tmp_path).open({**STUDY, "study": {"name": "b"}}, resume=True)
+    with pytest.raises(ResultError, match="code has changed since"):
         ResultFolder(tmp_path).open({**STUDY, "code": "2"}, resume=True)
 
 

@@ -23,4 +23,5 @@ def _digest() -> str:
 def keep_kernels_by_source() -> None:
     """Set numba's cache folder: below NUMBA_CACHE_DIR if that is set, else below the user's cache folder."""
     home = os.environ.get("NUMBA_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    numba.config.CACHE_DIR = str(Path(home) / "rlscale-kernels" / _digest())
+    folder = str(Path(home) / "rlscale-kernels" / _digest())
+    numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]

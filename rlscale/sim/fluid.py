@@ -255,7 +255,7 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
     """Deposit the TTFT of the admitted; returns the share within the SLO and the mean."""
     h = spec.substep_s
     weight = part / POINTS
-    chosen = c.step & (SETS - 1)
+    table = point[kind, p, c.step & (SETS - 1)]
     budget = max(pool_spec.chunk_tokens - b, 0.1 * pool_spec.chunk_tokens)
     alone = 1.0 / (1.0 + others)
     backlog = c.queued - first - admitted > 0.0 or c.head < c.step
@@ -264,20 +264,20 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
     ok = 0.0
     total = 0.0
     for k in range(POINTS):
-        n = point[kind, p, chosen, k, 0]
+        n = table[k, 0]
         wait = 0.0
         if backlog:
-            x = first + point[kind, p, chosen, k, 6] * admitted
+            x = first + table[k, 6] * admitted
             while j < c.step and queue[j & mask] < x:
                 j += 1
-            wait = _waited(x, j, point[kind, p, chosen, k, 6], c, queue, h, first + admitted < c.queued)
+            wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         tokens = n
         ahead = 0.0
-        if point[kind, p, chosen, k, 2] > alone:  # a geometric number of others share the iteration; one is drawn, the rest by mean
-            ahead = point[kind, p, chosen, k, 3] + others * d.w * point[kind, p, chosen, k, 5]
-            tokens += point[kind, p, chosen, k, 4] + others * d.ni * point[kind, p, chosen, k, 5]
+        if table[k, 2] > alone:  # a geometric number of others share the iteration; one is drawn, the rest by mean
+            ahead = table[k, 3] + others * d.w * table[k, 5]
+            tokens += table[k, 4] + others * d.ni * table[k, 5]
         passes = math.ceil(tokens / budget)
-        ttft = wait + residual * point[kind, p, chosen, k, 7] + ahead + passes * decode + point[kind, p, chosen, k, 1]
+        ttft = wait + residual * table[k, 7] + ahead + passes * decode + table[k, 1]
         total += ttft
         if ttft <= spec.ttft_s + n * spec.ttft_s_per_token:
             ok += 1.0
@@ -302,7 +302,7 @@ def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, outpu
               behind):  # fmt: skip
     """Finish every cohort that has made its passes; returns how many requests that were."""
     mask = cells.shape[1] - 1
-    chosen = c.step & (SETS - 1)
+    table = point[kind, p, c.step & (SETS - 1)]
     step = c.step
     progress = q.progress
     oldest_kept = step - mask
@@ -344,7 +344,7 @@ def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, outpu
         if further > 0.0:
             life = (step + 1 - at - share) * spec.substep_s
             each = output[kind, j, 2]  # 1 / further
-            tpot = life * each + point[kind, p, chosen, j, 8] * math.sqrt(noise * each + spread) + behind * point[kind, p, chosen, j, 5] * each
+            tpot = life * each + table[j, 8] * math.sqrt(noise * each + spread) + behind * table[j, 5] * each
             tpot = max(tpot, shortest)
             hist[1, bin_of(tpot)] += mass
             tpot_sum += mass * tpot
@@ -378,22 +378,22 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
     rho = min(0.98, part * d.w / (h * servers))
     delayed = rho ** (math.sqrt(2.0 * (servers + 1.0)) - 1.0)  # chance to wait at all
     mean = 0.5 * (burstiness + pool_spec.service_cv2) * d.w * delayed / (servers * (1.0 - rho))
-    chosen = c.step & (SETS - 1)
+    table = point[kind, p, c.step & (SETS - 1)]
     weight = part / POINTS
     mask = queue.shape[0] - 1
     j = c.head
     for k in range(POINTS):
-        x = first + point[kind, p, chosen, k, 6] * admitted
+        x = first + table[k, 6] * admitted
         while j < c.step and queue[j & mask] < x:
             j += 1
-        wait = _waited(x, j, point[kind, p, chosen, k, 6], c, queue, h, first + admitted < c.queued)
-        if point[kind, p, chosen, k, 2] < delayed:
-            wait += mean / delayed * point[kind, p, chosen, k, 5]
-        ttft = wait + point[kind, p, chosen, k, 1]
+        wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+        if table[k, 2] < delayed:
+            wait += mean / delayed * table[k, 5]
+        ttft = wait + table[k, 1]
         hist[0, bin_of(ttft)] += weight
         hist[2, bin_of(ttft)] += weight
         c.ttft_sum_s += weight * ttft
-        if ttft > spec.ttft_s + point[kind, p, chosen, k, 0] * spec.ttft_s_per_token:
+        if ttft > spec.ttft_s + table[k, 0] * spec.ttft_s_per_token:
             c.missed += weight
     c.admitted += part
 

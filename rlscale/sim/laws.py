@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,13 +29,7 @@ def iteration_s(law: IterationLaw, sequences: int, chunks: Sequence[Chunk], deco
         end = chunk.done + chunk.tokens
         prompt_tokens += chunk.tokens
         square += end * end - chunk.done * chunk.done
-    return (
-        law.c0_s
-        + law.c1_s * sequences
-        + law.c2_s * prompt_tokens
-        + law.c3_s * decode_kv_tokens
-        + law.c4_s * square
-    )
+    return law.c0_s + law.c1_s * sequences + law.c2_s * prompt_tokens + law.c3_s * decode_kv_tokens + law.c4_s * square
 
 
 def kv_capacity_tokens(

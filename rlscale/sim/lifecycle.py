@@ -11,8 +11,20 @@ from __future__ import annotations
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import (
-    ABSENT, AWAITS_NODE, DRAINING, FREE, LOADING, NODE_GONE, NODE_ORDERED, NODE_UP, ORDERED, READY,
-    REPLICA_GONE, REPLICA_ORDERED, REPLICA_READY, UP,
+    ABSENT,
+    AWAITS_NODE,
+    DRAINING,
+    FREE,
+    LOADING,
+    NODE_GONE,
+    NODE_ORDERED,
+    NODE_UP,
+    ORDERED,
+    READY,
+    REPLICA_GONE,
+    REPLICA_ORDERED,
+    REPLICA_READY,
+    UP,
 )  # fmt: skip
 
 NEVER = 1e18
@@ -108,6 +120,21 @@ def drained_all(now_s, number, pool, nodes, slots, spec, pool_spec, events):
 
 
 @kernel
+def pending_by_age(cluster, pool, slot, substep_s, edges_s, out):
+    """Count replicas that are not ready by seconds since their order; (n, P, edges + 1)."""
+    for r in range(out.shape[0]):
+        now_s = cluster[r].step * substep_s
+        for p in range(out.shape[1]):
+            if pool[r, p].pending > 0:
+                for i in range(slot.shape[2]):
+                    if slot[r, p, i].state == AWAITS_NODE or slot[r, p, i].state == LOADING:
+                        k = 0
+                        while k < edges_s.shape[0] and now_s - slot[r, p, i].ordered_s >= edges_s[k]:
+                            k += 1
+                        out[r, p, k] += 1.0
+
+
+@kernel
 def free_slot(now_s, i, number, pool, nodes, slots, spec, pool_spec, events):
     """A replica is gone; an emptied node waits to be given back, or is cancelled if it never came up."""
     state = slots[i].state
@@ -189,9 +216,8 @@ def _cancel_youngest(now_s, number, pool, nodes, slots, spec, pool_spec, events)
     youngest = -1
     for i in range(slots.shape[0]):
         state = slots[i].state
-        if (state == AWAITS_NODE or state == LOADING) and (
-            youngest < 0 or slots[i].ordered_s >= slots[youngest].ordered_s
-        ):
+        starting = state == AWAITS_NODE or state == LOADING
+        if starting and (youngest < 0 or slots[i].ordered_s >= slots[youngest].ordered_s):
             youngest = i
     free_slot(now_s, youngest, number, pool, nodes, slots, spec, pool_spec, events)
 

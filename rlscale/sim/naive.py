@@ -113,7 +113,8 @@ class Oracle:
         self.area = self.now = 0.0
         self.replicas = [Replica() for _ in self.lifetimes]
         self.shared: deque[Job] = deque()
-        self.turn, self.order, self.events = 0, itertools.count(), []
+        self.turn, self.order = 0, itertools.count()
+        self.events: list[tuple[float, int, Callable[[Replica], None], Replica]] = []
         for replica, life in zip(self.replicas, self.lifetimes, strict=True):
             self._at(life.ready_s, self._ready, replica)
             if life.drain_s < math.inf:

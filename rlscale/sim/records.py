@@ -87,4 +87,4 @@ NODE_ORDERED, NODE_UP, NODE_GONE, REPLICA_ORDERED, REPLICA_READY, REPLICA_GONE =
 def records(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeroed records; in plain-Python mode with attribute access, which compiled code has anyway."""
     array = np.zeros(shape, dtype)
-    return array.view(np.recarray) if numba.config.DISABLE_JIT else array
+    return array.view(np.recarray) if numba.config.DISABLE_JIT else array  # type: ignore[attr-defined]

@@ -139,4 +139,4 @@ def need(rate_per_s: Floats, known: ScalingLimits) -> Ints:
     """Replicas of the cheapest pool that each interval's rate asks for: ceil(rate / l_SLO), at least the minimum."""
     cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
     wanted = np.ceil(np.asarray(rate_per_s) / known.capacity_per_s[cheapest] - 1e-9).astype(np.int64)
-    return np.maximum(wanted, int(known.min_replicas.sum()))
+    return np.asarray(np.maximum(wanted, int(known.min_replicas.sum())), dtype=np.int64)

@@ -12,11 +12,17 @@ from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
-from rlscale.sim.compile import Records, compile_tables
+from rlscale.sim.compile import compile_tables
 from rlscale.sim.histogram import BINS
-from rlscale.sim.luck import kernel
 from rlscale.sim.records import (
-    AWAITS_NODE, CLUSTER, COUNTER_NAMES, LOADING, NODE, POOL, POOL_SCRAPE, SCRAPE, SLOT, records,
+    CLUSTER,
+    COUNTER_NAMES,
+    NODE,
+    POOL,
+    POOL_SCRAPE,
+    SCRAPE,
+    SLOT,
+    records,
 )  # fmt: skip
 from rlscale.sim.tables import CLASSES
 from rlscale.types import ClusterSpec, Floats, Ints, Load
@@ -111,7 +117,7 @@ class SimWorld:
     def in_system(self) -> Floats:
         """(n,) requests waiting or running."""
         waiting = np.maximum(0.0, self.cluster["queued"] - self.cluster["left"])
-        return waiting + (self.pool["running"] + self.pool["drain_running"]).sum(axis=1)
+        return np.asarray(waiting + (self.pool["running"] + self.pool["drain_running"]).sum(axis=1), dtype=np.float64)
 
     def counters(self) -> Snapshot:
         """Copies of the cumulative counters: (n,) per service, (n, P) per pool."""
@@ -136,7 +142,7 @@ class SimWorld:
     def pending_by_age(self, edges_s: Floats) -> Floats:
         """(n, P, edges + 1) replicas that are not ready, by seconds since their order."""
         out = np.zeros((self.n, self.pools, len(edges_s) + 1))
-        _pending_by_age(self.cluster, self.pool, self.slot, self.spec.substep_s, edges_s, out)
+        lifecycle.pending_by_age(self.cluster, self.pool, self.slot, self.spec.substep_s, edges_s, out)
         return out
 
     def event_log(self, row: int) -> Floats:
@@ -177,18 +183,3 @@ def _records_per_pool(max_replicas: int, slots_per_node: int) -> tuple[int, int]
 
 def _power_of_two(least: float) -> int:
     return int(2 ** math.ceil(math.log2(max(8.0, least))))
-
-
-@kernel
-def _pending_by_age(cluster, pool, slot, substep_s, edges_s, out):
-    """Count replicas that are not ready by seconds since their order; (n, P, edges + 1)."""
-    for r in range(out.shape[0]):
-        now_s = cluster[r].step * substep_s
-        for p in range(out.shape[1]):
-            if pool[r, p].pending > 0:
-                for i in range(slot.shape[2]):
-                    if slot[r, p, i].state == AWAITS_NODE or slot[r, p, i].state == LOADING:
-                        k = 0
-                        while k < edges_s.shape[0] and now_s - slot[r, p, i].ordered_s >= edges_s[k]:
-                            k += 1
-                        out[r, p, k] += 1.0
