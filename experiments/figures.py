@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocat
 
 from experiments.fronts import level_of
 from experiments.svg import GRID, INK, MUTED, PAPER, svg
+from rlscale.types import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,6 +27,7 @@ DASHES = ("-", (0, (4, 1.5)), (0, (4, 1.2, 1, 1.2)))
 MARKERS = "osD^vPX*"
 LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)
 WIDTH_IN = 10.2
+HOUR_S = 3600.0
 FAR = 0.5  # a scaler that costs 50 % more would squeeze all others together
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 9.0, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.labelcolor": INK,
@@ -162,7 +164,7 @@ def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     if len(examples) % 2:
         for ax in (axes[-2][1], axes[-1][1]):
             ax.set_axis_off()
-    fig.supxlabel("hours", fontsize=9.0)
+    fig.supxlabel("hours" if _elapsed(series[0])[1] == HOUR_S else "minutes", fontsize=9.0)
     return svg(fig, "Capacity over time")
 
 
@@ -264,21 +266,28 @@ def _one_timeline(
     ax: Axes, below: Axes, example: Mapping[str, Any], palette: Palette, peak: float, queue: float
 ) -> None:
     series, colour = example["series"], palette.colour(example["scaler"])
-    hours = (np.array(series["t_s"]) - series["t_s"][0]) / 3600.0
+    time, _ = _elapsed(series)
     ready, pending = np.array(series["ready"]), np.array(series["pending"])
-    ax.fill_between(hours, 0, ready, step="post", color=colour, alpha=0.35, lw=0)
-    ax.fill_between(hours, ready, ready + pending, step="post", color=MUTED, alpha=0.55, lw=0)
-    ax.plot(hours, series["need"], color=INK, lw=1.0, drawstyle="steps-post")
+    ax.fill_between(time, 0, ready, step="post", color=colour, alpha=0.35, lw=0)
+    ax.fill_between(time, ready, ready + pending, step="post", color=MUTED, alpha=0.55, lw=0)
+    ax.plot(time, series["need"], color=INK, lw=1.0, drawstyle="steps-post")
     ax.set_ylim(0, peak)
-    ax.set_xlim(hours[0], hours[-1])
+    ax.set_xlim(time[0], time[-1])
     knob = "" if example["value"] is None else f" · {example['knob']} {example['value']:.3g}"
     ax.set_title(example["scaler"] + knob + ("" if example["variant"] == "frozen" else " · best attainment"))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_ylabel("replicas")
-    below.fill_between(hours, 0, series["waiting"], step="post", color=colour, alpha=0.9, lw=0)
+    below.fill_between(time, 0, series["waiting"], step="post", color=colour, alpha=0.9, lw=0)
     below.set_ylim(0, max(1.0, queue))
     below.yaxis.set_major_locator(MaxNLocator(1, integer=True))
     below.set_ylabel("queue")
+
+
+def _elapsed(series: Mapping[str, Any]) -> tuple[Floats, float]:
+    """Times since the first, in hours or, where there are only two of them, in minutes; and the unit in seconds."""
+    since_s = np.array(series["t_s"]) - series["t_s"][0]
+    unit_s = HOUR_S if since_s[-1] > 2 * HOUR_S else 60.0
+    return since_s / unit_s, unit_s
 
 
 def _seconds(value: float) -> str:

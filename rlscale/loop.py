@@ -19,6 +19,7 @@ from rlscale.types import ClusterSpec, Floats, Load, Observation, Scaler, Scalin
 
 PERCENTILES = (0.5, 0.95, 0.99)
 LATENCIES = ("ttft", "tpot", "e2e")
+RECENT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,15 @@ class RunResult:
 
 
 def initial_replicas(load: Load, spec: ClusterSpec, known: ScalingLimits) -> tuple[int, ...]:
-    """need(0) ready replicas of the cheapest pool, the minimum of the others, within the limits."""
+    """need(0) ready replicas of the cheapest pool, the minimum of the others, within the limits.
+
+    The rate behind need(0) is the larger of the first interval's and the mean of the last ten minutes before it: a
+    bursty load may begin with a silent moment, and a fleet for silence would be a cold start no scaler can help.
+    """
     cells = max(1, round(spec.interval_s / load.step_s))
-    first = steady.need(np.array([load.rate_per_s[:cells].mean()]), known)[0]
+    recent = load.history_per_s[-max(1, round(RECENT_S / load.history_step_s)) :]
+    rate = max(load.rate_per_s[:cells].mean(), recent.mean() if len(recent) else 0.0)
+    first = steady.need(np.array([rate]), known)[0]
     cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
     counts = known.min_replicas.copy()
     counts[cheapest] += max(0, int(first - counts.sum()))
@@ -63,10 +70,15 @@ def need_series(load: Load, spec: ClusterSpec, known: ScalingLimits) -> Floats:
     return steady.need(rate, known).astype(np.float64)
 
 
-def run(scenario: Scenario, scaler: Scaler, load: Load, seed: int, name: str = "") -> RunResult:
-    """Let a scaler run a whole load: the interval passes, then it observes and decides for the next one."""
+def run(
+    scenario: Scenario, scaler: Scaler, load: Load, seed: int, name: str = "", initial: tuple[int, ...] = ()
+) -> RunResult:
+    """Let a scaler run a whole load: the interval passes, then it observes and decides for the next one.
+
+    `initial` ready replicas per pool at t = 0; need(0) by default.
+    """
     spec, known = scenario.cluster, scenario.limits
-    world = SimWorld(spec, [load], [seed], np.array([initial_replicas(load, spec, known)]))
+    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, spec, known)]))
     monitor = Monitor(world, known)
     intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
     table = _Table(world, intervals)

@@ -181,8 +181,11 @@ class Scenario:
         )
 
 
-def load_scenario(path: str | Path) -> Scenario:
-    """Read, check and build a scenario; every error names the file and the field."""
+def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
+    """Read, check and build a scenario; every error names the file and the field.
+
+    `check_reference` False leaves the stored reference cost alone, to compute it anew.
+    """
     path = Path(path)
     raw = _read_yaml(path)
     try:
@@ -199,7 +202,7 @@ def load_scenario(path: str | Path) -> Scenario:
         path.stem, checked.summary, cluster, checked.workload, dict(checked.splits), checked.horizon_s,
         RewardWeights(checked.reward.missed, checked.reward.churn), path,
     )  # fmt: skip
-    return replace(scenario, scale=read_scale(scenario))
+    return replace(scenario, scale=read_scale(scenario)) if check_reference else scenario
 
 
 def read_scale(scenario: Scenario) -> Scale | None:

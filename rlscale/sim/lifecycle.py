@@ -216,7 +216,7 @@ def _cancel_youngest(now_s, number, pool, nodes, slots, spec, pool_spec, events)
     youngest = -1
     for i in range(slots.shape[0]):
         state = slots[i].state
-        starting = state == AWAITS_NODE or state == LOADING
+        starting = state in (AWAITS_NODE, LOADING)
         if starting and (youngest < 0 or slots[i].ordered_s >= slots[youngest].ordered_s):
             youngest = i
     free_slot(now_s, youngest, number, pool, nodes, slots, spec, pool_spec, events)
