@@ -106,6 +106,12 @@ class SimWorld:
         self.scrape_before[:] = self.scrape
         self._run(False)
 
+    def wait_rows(self, rows: Sequence[int] | Ints) -> None:
+        """Let one control interval pass for some rows only."""
+        for r in rows:
+            self.scrape_before[r] = self.scrape[r]
+            fluid.run_batch(int(r), int(r) + 1, False, *self._arrays())
+
     def finish(self) -> None:
         """Stop arrivals, freeze the fleet and let the queue drain for scoring; nothing is billed any more."""
         limit_s = self.spec.timeout_s + 3600.0
@@ -149,11 +155,14 @@ class SimWorld:
         """(events, 4): time, kind (see records.py), pool, number."""
         return np.array(self.events[row, 1 : 1 + int(self.events[row, 0, 0])])
 
-    def _run(self, frozen: bool) -> None:
+    def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
-        arrays = (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
+        return (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
                   self.scrape, self.pool_scrape, self.events, t.spec, t.pool_spec, t.demands, t.point, t.output,
                   t.bank, t.law, t.block, t.block_steps)  # fmt: skip
+
+    def _run(self, frozen: bool) -> None:
+        arrays = self._arrays()
         if self._threads is None:
             fluid.run_batch(0, self.n, frozen, *arrays)
             return
