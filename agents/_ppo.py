@@ -19,15 +19,15 @@ class Settings:
     """Hyper-parameters; gamma for intervals of 15 s and lead times of minutes."""
 
     steps: int = 600_000
-    n_steps: int = 64
-    batch_size: int = 2048
+    n_steps: int = 128
+    batch_size: int = 4096
     n_epochs: int = 4
-    gamma: float = 0.995
-    gae_lambda: float = 0.95
-    learning_rate: float = 3e-4
-    ent_coef: float = 0.003
+    gamma: float = 0.99
+    gae_lambda: float = 0.985
+    learning_rate: float = 5e-4
+    ent_coef: float = 0.0005
     hidden: tuple[int, ...] = (64, 64)
-    start_bias: float = 2.0  # logit of the level the untrained policy prefers over the others
+    start_bias: float = 0.7  # logit of the level the untrained policy prefers over the others
 
 
 class _Watch(BaseCallback):

@@ -151,7 +151,7 @@ class ClusterVecEnv(VecEnv):
         """Never wrapped."""
         return [False] * len(list(self._get_indices(indices)))
 
-    def seed(self, seed: int | None = None) -> Sequence[None | int]:
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Reseed the choice of loads and moments."""
         self.rng = np.random.default_rng([0 if seed is None else seed, 1])
         return [seed] * self.num_envs

@@ -65,7 +65,8 @@ class Cell:
 def run_cell(cell: Cell, folder: Path) -> None:
     """Simulate a cell and store it in the result folder."""
     scenario, load = sources.sample(cell.load, cell.split, cell.seed)
-    result = run(scenario, build_scaler(cell.setting, scenario), load, cell.seed, cell.setting.name)
+    scaler = build_scaler(cell.setting, scenario, learnt(cell.setting.name, cell.load))
+    result = run(scenario, scaler, load, cell.seed, cell.setting.name)
     write_json(ResultFolder(folder).cell_path(cell.key), kept(cell, result))
 
 
@@ -127,7 +128,22 @@ def example(result: RunResult) -> dict[str, Any]:
     }
 
 
-def build_scaler(setting: Setting, scenario: Scenario) -> Any:
+FIT_LOADS = 14  # days of training load a table by hour of the week is made from
+
+
+@lru_cache(maxsize=8)
+def learnt(name: str, case: LoadCase) -> dict[str, Any]:
+    """What a scaler with `fit` learns from training loads; nothing for the others."""
+    if ":" in name:  # a policy folder, or a class from outside
+        return {}
+    fit = getattr(get("agents", "SCALERS", name, "scaler").build, "fit", None)
+    if fit is None:
+        return {}
+    seeds = range(1 if case.trace is not None and case.trace.windows_days else FIT_LOADS)
+    return dict(fit([sources.sample(case, "train", seed)[1] for seed in seeds]))
+
+
+def build_scaler(setting: Setting, scenario: Scenario, learnt_params: dict[str, Any] | None = None) -> Any:
     """A fresh scaler for one run."""
     values = {} if setting.knob is None or setting.value is None else {setting.knob: setting.value}
     if setting.policy is not None:
@@ -135,7 +151,7 @@ def build_scaler(setting: Setting, scenario: Scenario) -> Any:
 
         return load_policy(setting.policy, scenario.limits, **setting.params, **values)
     kind = outside(setting.name) if ":" in setting.name else get("agents", "SCALERS", setting.name, "scaler")
-    return kind.build(scenario.limits, **setting.params, **values)
+    return kind.build(scenario.limits, **(learnt_params or {}), **setting.params, **values)
 
 
 @lru_cache(maxsize=1)

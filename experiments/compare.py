@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """0 when there is something to compare; an error when no cell could be run."""
     results = compare(_study(args), args.out, args.workers, args.resume)
-    _tell(results, args.out)
+    tell(results, args.out)
     return 0
 
 
@@ -189,7 +189,7 @@ def _identity(study: Study, grid: Grid) -> dict[str, Any]:
     }
 
 
-def _tell(results: dict[str, Any], out: Path) -> None:
+def tell(results: dict[str, Any], out: Path) -> None:
     if not results["rows"]:
         raise ResultError(f"no cell could be run; the first error: {results['failures'][0]['error']}")
     for load in results["loads"]:

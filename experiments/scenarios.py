@@ -14,7 +14,8 @@ import numpy as np
 
 from rlscale.errors import ScenarioError
 from rlscale.execute import by_price
-from rlscale.loop import need_series, run as run_loop
+from rlscale.loop import need_series
+from rlscale.loop import run as run_loop
 from rlscale.scenario import REFERENCE_FILE, Scenario, check_unloaded
 from rlscale.types import Decision, Load, Observation
 
@@ -155,4 +156,3 @@ def _table(scenarios: list[Scenario]) -> None:
             scenario.summary,
         )
     Console().print(table)
-

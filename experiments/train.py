@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="first training seed")
     parser.add_argument("--seeds", type=int, default=1, help="how many training seeds, in up to two processes")
     parser.add_argument("-n", "--n-timesteps", type=int, default=None, help="environment steps per seed")
-    parser.add_argument("--n-envs", type=int, default=64)
+    parser.add_argument("--n-envs", type=int, default=256)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
 
 
@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
         import torch
 
         if not torch.cuda.is_available():
-            raise ScenarioError("--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build")
+            raise ScenarioError(
+                "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build"
+            )
     seeds = list(range(args.seed, args.seed + args.seeds))
     for seed in seeds:
         folder = args.out / f"seed-{seed}"
@@ -121,7 +123,9 @@ class _Judge:
         if scenario.scale is None:
             scenario = replace(scenario, scale=scale_of(scenario, self.loads))
         totals = [
-            run_loop(scenario, Policy(arrays, self.levels, scenario.limits, scenario.cluster.interval_s), load, i).totals
+            run_loop(
+                scenario, Policy(arrays, self.levels, scenario.limits, scenario.cluster.interval_s), load, i
+            ).totals
             for i, load in enumerate(self.loads)
         ]
         mean = {key: float(np.mean([total[key] for total in totals])) for key in ("reward", "usd_per_hour", "churn")}

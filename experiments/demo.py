@@ -1,0 +1,51 @@
+"""The demonstration: train a small PPO on the chat scenario, compare it with the rules, say where the report is."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments import compare as comparison
+from experiments import train
+from experiments.study import parse_study
+
+STUDY = Path(__file__).parent / "studies" / "demo.yaml"
+STEPS, FAST_STEPS = 600_000, 20_000
+FAST_SCALERS = [{"name": "headroom", "knob": [1.0, 1.2, 1.45]}, {"name": "fixed", "knob": [12, 20]}]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m experiments demo`."""
+    parser.add_argument("--out", type=Path, default=None, help="new folder (default runs/demo-<time>)")
+    parser.add_argument("--fast", action="store_true", help="a minute instead of several: little training, two rules")
+    parser.add_argument("--workers", type=int, default=2)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, compare, report."""
+    began = time.perf_counter()
+    out = args.out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
+    print("1/2 training a small PPO on the chat scenario", flush=True)
+    steps = FAST_STEPS if args.fast else STEPS
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    train.run(parser.parse_args(["--scenario", "chat", "--out", str(out), "-n", str(steps)]))
+    print("2/2 comparing it with the rules", flush=True)
+    study = parse_study(_study(out / "seed-0", args.fast), str(STUDY))
+    comparison.tell(comparison.compare(study, out / "comparison", args.workers), out / "comparison")
+    print(f"\ndone in {time.perf_counter() - began:.0f} s\nreport: {(out / 'comparison' / 'report.html').resolve()}")
+    return 0
+
+
+def _study(policy: Path, fast: bool) -> dict[str, Any]:
+    """The demo study with the trained policy beside the rules."""
+    study: dict[str, Any] = yaml.safe_load(STUDY.read_text())
+    if fast:
+        study["scalers"] = FAST_SCALERS
+        study["seeds"] = {"train": 1, "test": 1}
+    study["scalers"].append({"name": f"policy:{policy}", "label": "ppo"})
+    return study
