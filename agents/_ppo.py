@@ -1,4 +1,4 @@
-"""PPO by Stable-Baselines3 on a vector environment, and its network as plain arrays. Imports torch: never at listing."""
+"""PPO by Stable-Baselines3 on a vector environment, and its network as plain arrays. Needs torch."""
 
 from __future__ import annotations
 
@@ -60,15 +60,16 @@ def train(
         tensorboard_log=log_folder, verbose=0,
     )  # fmt: skip
     with torch.no_grad():
-        model.policy.action_net.bias[start_level] += settings.start_bias
+        head: Any = model.policy.action_net
+        head.bias[start_level] += settings.start_bias
     model.learn(settings.steps, callback=_Watch(max(1, settings.steps // watches), watch), tb_log_name="ppo")
     return model
 
 
 def weights(model: PPO) -> dict[str, NDArray[np.float32]]:
     """The policy network's layers, `<i>.weight` and `<i>.bias`, for `rlscale.policy`."""
-    layers: list[Any] = [m for m in model.policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)]
-    layers.append(model.policy.action_net)
+    policy: Any = model.policy
+    layers = [m for m in policy.mlp_extractor.policy_net if isinstance(m, torch.nn.Linear)] + [policy.action_net]
     arrays = {}
     for i, layer in enumerate(layers):
         arrays[f"{i}.weight"] = layer.weight.detach().cpu().numpy().astype(np.float32)

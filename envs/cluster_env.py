@@ -22,7 +22,7 @@ from rlscale.sim.world import SimWorld
 class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     """Actions are headroom levels over the demand estimate; one episode is one whole load, ended by truncation."""
 
-    metadata = {"render_modes": ["ansi"]}
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
 
     def __init__(self, scenario: str = "chat", split: str = "train", render_mode: str | None = None) -> None:
         self.scenario, self.split, self.render_mode = get_scenario(scenario), split, render_mode
@@ -69,7 +69,7 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         }
         return self._look(), float(value.total), False, self.passed >= self.intervals, info
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """One line of text."""
         if self.render_mode != "ansi":
             return None
@@ -82,7 +82,8 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
 
     def _look(self) -> NDArray[np.float32]:
         self._seen = self.monitor.observe()
-        return self.features.push(self._seen)[0]
+        vector: NDArray[np.float32] = self.features.push(self._seen)[0]
+        return vector
 
     def _totals(self) -> tuple[float, float, float]:
         cluster = self.world.cluster[0]

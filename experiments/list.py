@@ -18,9 +18,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    title, columns, rows = {"scalers": _scalers, "scenarios": _scenarios, "runs": lambda: _runs(args.folder)}[
-        args.what
-    ]()
+    if args.what == "runs":
+        title, columns, rows = _runs(args.folder)
+    else:
+        title, columns, rows = _scalers() if args.what == "scalers" else _scenarios()
     table = Table(title=title)
     for column in columns:
         table.add_column(column)

@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
         for scenario in scenarios:
             entry = reference(scenario)
             _store(scenario, entry)
-            print(f"{scenario.name}: {entry['usd_per_interval']:.4f} USD per interval, {entry['replicas']} replicas, "
-                  f"attainment {entry['attainment']:.4f} (one replica less {entry['attainment_one_less']:.4f})")  # fmt: skip
+            print(f"{scenario.name}: {entry['usd_per_interval']:.4f} USD/interval, {entry['replicas']} replicas, "
+                  f"attainment {entry['attainment']:.4f} (one less {entry['attainment_one_less']:.4f})")  # fmt: skip
         return 0
     _table(scenarios)
     return 0
@@ -74,7 +74,7 @@ def reference(scenario: Scenario) -> dict[str, Any]:
     target = scenario.cluster.slo.attainment
     if measure(high)[1] < target:
         raise ScenarioError(
-            f"{scenario.path}: the largest fleet ({high} replicas) reaches {measure(high)[1]:.2%} on the training loads, "
+            f"{scenario.path}: the largest fleet ({high} replicas) reaches {measure(high)[1]:.2%} on training loads, "
             f"expected {target:.2%}; raise max_replicas, lower rate_per_s or slo.attainment"
         )
     while low < high:

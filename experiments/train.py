@@ -42,9 +42,7 @@ def run(args: argparse.Namespace) -> int:
         import torch
 
         if not torch.cuda.is_available():
-            raise ScenarioError(
-                "--device cuda: this torch sees no CUDA device; use --device cpu or install a CUDA build"
-            )
+            raise ScenarioError("--device cuda: torch sees no CUDA device; use --device cpu or a CUDA build of torch")
     seeds = list(range(args.seed, args.seed + args.seeds))
     for seed in seeds:
         folder = args.out / f"seed-{seed}"

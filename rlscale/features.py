@@ -75,7 +75,8 @@ class FeatureExtractor:
 
     def first(self, seen: Observation, rows: Any) -> Matrix:
         """Features of rows that have just begun anew, while the others stand where they are."""
-        return self._vector(seen, rows)[rows]
+        vector: Matrix = self._vector(seen, rows)[rows]
+        return vector
 
     def _vector(self, seen: Observation, rows: Any) -> Matrix:
         known = self.known
@@ -111,7 +112,7 @@ class FeatureExtractor:
             np.full(self.rows, known.start_median_s.max() / 600.0),
             np.full(self.rows, known.start_p95_s.max() / 600.0),
         ]
-        return np.clip(np.stack(columns, axis=1), _LOW, _HIGH).astype(np.float32)
+        return np.asarray(np.clip(np.stack(columns, axis=1), _LOW, _HIGH), dtype=np.float32)
 
     def _metrics(self, seen: Observation) -> tuple[Floats, Floats]:
         """(rows, 7) scraped metrics with the last good value in place of NaN, and the flag."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rlscale.decide import blind, demand_per_s, hold, positive
 from rlscale.errors import PolicyError
@@ -30,8 +31,8 @@ class Policy:
     """Headroom level by the largest logit; `multiplier` is the knob that trades cost for attainment."""
 
     def __init__(
-        self, weights: Mapping[str, Floats], levels: tuple[float, ...], known: ScalingLimits, interval_s: float,
-        multiplier: float = 1.0,
+        self, weights: Mapping[str, NDArray[np.float32]], levels: tuple[float, ...], known: ScalingLimits,
+        interval_s: float, multiplier: float = 1.0,
     ) -> None:  # fmt: skip
         self.weights, self.levels, self.known, self.interval_s = dict(weights), levels, known, interval_s
         self.multiplier = positive("policy: multiplier", multiplier)
@@ -57,9 +58,9 @@ class Policy:
         return Decision(reason=f"{demand:.4g}/s demanded, level {level:g}",
                         capacity_per_s=self.multiplier * level * demand)  # fmt: skip
 
-    def logits(self, features: Any) -> Floats:
+    def logits(self, features: Any) -> NDArray[np.float32]:
         """Forward pass of the network: tanh layers and a linear head."""
-        x = np.asarray(features, dtype=np.float32)
+        x: NDArray[np.float32] = np.asarray(features, dtype=np.float32)
         for i in range(self.layers):
             x = x @ self.weights[f"{i}.weight"].T + self.weights[f"{i}.bias"]
             if i + 1 < self.layers:

@@ -44,7 +44,7 @@ class SimWorld:
         loads: Sequence[Load],
         seeds: Sequence[int],
         initial: NDArray[Any],  # (n, P) or (P,) ready replicas at t = 0
-        load_of_row: Sequence[int] | None = None,
+        load_of_row: Sequence[int] | Ints | None = None,
         start_cell: Sequence[int] | None = None,
         log_events: int = 0,
         threads: int = 1,
@@ -75,7 +75,7 @@ class SimWorld:
     def reset(
         self,
         rows: Sequence[int] | Ints,
-        seeds: Sequence[int],
+        seeds: Sequence[int] | Ints,
         initial: NDArray[Any],
         load_of_row: Sequence[int] | Ints,
         start_cell: Sequence[int] | Ints,
