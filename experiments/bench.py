@@ -1,0 +1,302 @@
+"""Speed and memory of the simulator on this machine. Timings are printed and kept, never judged by the tests.
+
+Cases are timed in turn, several rounds of them, so that a busy moment of the machine hurts all cases alike. The unit
+is the nanosecond per pool and sub-step, at control intervals of 30 s and sub-steps of 1 s, deposits and draws
+included, while fleets grow and shrink.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.results import provenance, write_json
+from rlscale.errors import ResultError
+from rlscale.scenario import Scenario
+from rlscale.sim.world import SimWorld
+from rlscale.types import Load
+
+INTERVAL_S, DAY_S = 30.0, 86_400.0
+SIZES, QUICK_SIZES = (1, 16, 64, 256, 1024, 4096, 16384), (1, 16)
+POOLS = (1, 3)
+LENGTHS_S = (3600.0, DAY_S, 7 * DAY_S)
+LENGTH_ROWS, MEMORY_ROWS = 256, 4096
+ROUNDS, QUICK_ROUNDS = 9, 7
+SAMPLE_S, QUICK_SAMPLE_S = 0.1, 0.002  # one timing lasts about this long, at least one interval
+ROUGH_NS = 500.0  # first guess of the unit, to size a timing
+SETTLE = 3  # intervals before a timing: sequences stay for tens of seconds
+GOALS = {"ns": 300.0, "memory_gb": 1.0, "warm_s": 1.5}
+
+
+@dataclass(slots=True)
+class Case:
+    """A world, where its rows begin, how many intervals one timing takes, and the timings so far."""
+
+    about: dict[str, Any]
+    world: SimWorld
+    fleet: np.ndarray[Any, Any]  # (n, pools) replicas at the start
+    first: np.ndarray[Any, Any]  # (n,) cell of the load at the start
+    intervals: int
+    wall_ns: list[float] = field(default_factory=list)
+    cpu_ns: list[float] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Every timing does the same work: from the start, after a few intervals for queues to settle."""
+        rows = np.arange(self.world.n)
+        self.world.reset(rows, list(rows), self.fleet, np.zeros_like(rows), self.first)
+        self.advance(SETTLE)
+
+    def advance(self, intervals: int) -> None:
+        """Let intervals pass; every eighth changes each pool by one replica."""
+        for i in range(intervals):
+            self.world.apply(self.fleet + (i // 8) % 2)
+            self.world.wait()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m experiments bench`."""
+    parser.add_argument("what", choices=["env"])
+    parser.add_argument("--scenario", default="chat", help="name or file (default chat)")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: two sizes, no cold start")
+    parser.add_argument("--out", type=Path, help="new file (default runs/bench-env-<time>.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, keep."""
+    started = datetime.now(UTC)
+    out = args.out or Path("runs") / f"bench-env-{started:%Y%m%d-%H%M%S}.json"
+    if out.exists():
+        raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
+    load_before = os.getloadavg()
+    found = measure(args.scenario, args.quick)
+    found["machine"] = machine() | {"load_average": {"before": load_before, "after": os.getloadavg()}}
+    found["provenance"] = provenance(started, {"luck": 0})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out, found)
+    _print(found)
+    print(f"kept in {out}")
+    return 0
+
+
+def measure(name: str, quick: bool) -> dict[str, Any]:
+    """Everything but the machine."""
+    rounds, sample_s = (QUICK_ROUNDS, QUICK_SAMPLE_S) if quick else (ROUNDS, SAMPLE_S)
+    kernel = _timed([_sized(name, pools, n, sample_s) for pools in POOLS for n in (QUICK_SIZES if quick else SIZES)],
+                    rounds)  # fmt: skip
+    length = _timed([_long(name, seconds, QUICK_SIZES[-1] if quick else LENGTH_ROWS, sample_s)
+                     for seconds in LENGTHS_S], rounds)  # fmt: skip
+    single = next(case for case in kernel if case["pools"] == 1 and case["n"] == 1)
+    plain = _child("plain", name, 2 if quick else 20, {"NUMBA_DISABLE_JIT": "1"})
+    plain["ratio"] = plain["ns"] / single["cpu_ns"]["median"]
+    return {
+        "format": 1,
+        "scenario": name,
+        "quick": quick,
+        "interval_s": INTERVAL_S,
+        "unit": "nanoseconds per pool and sub-step",
+        "goals": GOALS,
+        "kernel": kernel,
+        "trace_length": length,
+        "memory": _child("memory", name, QUICK_SIZES[-1] if quick else MEMORY_ROWS),
+        "startup": _startup(name, 1 if quick else 5, cold=not quick),
+        "plain_python": plain,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor and cores."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        named = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = named[0] if named else model
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform()}
+
+
+def _scenario(name: str, pools: int = 1) -> Scenario:
+    """The scenario at intervals of 30 s with its first pool, copied `pools` times."""
+    from envs import get_scenario
+
+    scenario = get_scenario(name)
+    first = scenario.cluster.pools[0]
+    copies = tuple(replace(first, name=f"{first.name}-{p}") for p in range(pools))
+    return replace(scenario, cluster=replace(scenario.cluster, interval_s=INTERVAL_S, substep_s=1.0, pools=copies))
+
+
+def _sized(name: str, pools: int, n: int, sample_s: float) -> Case:
+    scenario = _scenario(name, pools)
+    return _case({"pools": pools, "n": n}, scenario, [scenario.sample_load("train", 0)], n, sample_s)
+
+
+def _long(name: str, seconds: float, n: int, sample_s: float) -> Case:
+    scenario = replace(_scenario(name), horizon_s=seconds)
+    about = {"load_s": seconds, "pools": 1, "n": n}
+    return _case(about, scenario, [scenario.sample_load("train", 0)], n, sample_s)
+
+
+def _case(about: dict[str, Any], scenario: Scenario, loads: Sequence[Load], n: int, sample_s: float) -> Case:
+    spec = scenario.cluster
+    world, fleet, first = _world(scenario, loads, n)
+    rough_s = n * len(spec.pools) * spec.substeps * ROUGH_NS * 1e-9
+    # Rows begin in the first half of the load, so that none outlasts it: an idle cluster would be a fast one.
+    most = int(len(loads[0].values) // 2 // spec.substeps) - SETTLE
+    return Case(about, world, fleet, first, min(most, max(1, round(sample_s / rough_s))))
+
+
+def _world(scenario: Scenario, loads: Sequence[Load], n: int) -> tuple[SimWorld, Any, Any]:
+    """`n` clusters that begin all over the load's first half, each with the fleet it needs there; fleets, cells."""
+    spec, load = scenario.cluster, loads[0]
+    rng = np.random.default_rng(0)
+    width = spec.substeps
+    first = rng.integers(0, max(1, len(load.values) // 2 // width), n) * width
+    smooth = np.convolve(load.rate_per_s, np.ones(600) / 600, mode="same")
+    one = scenario.cluster.pools[0]
+    each = _capacity_per_s(scenario) * len(spec.pools)
+    fleet = np.clip(np.ceil(1.1 * smooth[first] / each), 1, one.max_replicas - 1).astype(np.int64)
+    fleets = np.repeat(fleet[:, None], len(spec.pools), axis=1)
+    return SimWorld(spec, loads, list(range(n)), fleets, [0] * n, first), fleets, first
+
+
+def _capacity_per_s(scenario: Scenario) -> float:
+    """Requests per second of one replica at saturation, from the law alone: l_SLO takes a second to find."""
+    from rlscale.sim.laws import demand
+
+    pool = scenario.cluster.pools[0]
+    d = demand(pool.profile, scenario.sample_load("train", 0).tokens[0])
+    return 1.0 / (d.no * d.c0 / d.seats + d.no * d.c + d.w) if pool.profile.batching else d.seats / d.w
+
+
+def _timed(cases: list[Case], rounds: int) -> list[dict[str, Any]]:
+    """Time all cases in turn, `rounds` times."""
+    for _ in range(rounds):
+        for case in cases:
+            _time(case)
+    return [
+        case.about | {"intervals": case.intervals, "rounds": rounds,
+                      "wall_ns": _spread(case.wall_ns), "cpu_ns": _spread(case.cpu_ns)}
+        for case in cases
+    ]  # fmt: skip
+
+
+def _time(case: Case) -> None:
+    case.begin()
+    wall, cpu = time.perf_counter_ns(), time.process_time_ns()
+    case.advance(case.intervals)
+    wall, cpu = time.perf_counter_ns() - wall, time.process_time_ns() - cpu
+    work = case.intervals * case.world.n * case.world.pools * case.world.spec.substeps
+    case.wall_ns.append(wall / work)
+    case.cpu_ns.append(cpu / work)
+
+
+def _spread(values: list[float]) -> dict[str, Any]:
+    low, median, high = np.percentile(values, [25, 50, 75])
+    return {"median": float(median), "min": min(values), "iqr": float(high - low), "all": values}
+
+
+def child_plain(name: str, intervals: int) -> dict[str, Any]:
+    """The same lines as plain Python; runs in a process whose kernels are not compiled."""
+    scenario = _scenario(name)
+    case = _case({}, scenario, [scenario.sample_load("train", 0)], 1, 0.0)
+    case.intervals = intervals
+    _time(case)
+    return {"ns": case.cpu_ns[0], "intervals": intervals}
+
+
+def child_memory(name: str, n: int) -> dict[str, Any]:
+    """Growth of the resident memory by `n` clusters that share one day of load, after one interval."""
+    _first_step(name, 1)
+    before = _resident_bytes()
+    scenario = replace(_scenario(name), horizon_s=DAY_S)
+    world, _, _ = _world(scenario, [scenario.sample_load("train", 0)], n)
+    world.wait()
+    return {"n": n, "load_s": DAY_S, "gb": (_resident_bytes() - before) / 1e9}
+
+
+def child_startup(name: str, n: int) -> dict[str, Any]:
+    """Nothing but a first step; the time since before the imports is taken by the caller."""
+    _first_step(name, n)
+    return {}
+
+
+CHILDREN: Mapping[str, Callable[[str, int], dict[str, Any]]] = {
+    "plain": child_plain, "memory": child_memory, "startup": child_startup,
+}  # fmt: skip
+
+
+def _first_step(name: str, n: int) -> None:
+    scenario = _scenario(name)
+    _world(scenario, [scenario.sample_load("train", 0)], n)[0].wait()
+
+
+def _resident_bytes() -> int:
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _startup(name: str, times: int, cold: bool) -> dict[str, Any]:
+    """Import to first step in fresh processes: with kernels in the cache (median), and with an empty cache."""
+    warm = [_child("startup", name, 1)["import_to_done_s"] for _ in range(times)]
+    found: dict[str, Any] = {"warm_s": float(np.median(warm)), "warm_all_s": warm, "cold_s": None}
+    if cold:
+        with tempfile.TemporaryDirectory() as folder:
+            found["cold_s"] = _child("startup", name, 1, {"NUMBA_CACHE_DIR": folder})["import_to_done_s"]
+    return found
+
+
+def _child(what: str, name: str, number: int, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Run one of CHILDREN in a fresh interpreter; adds the seconds from before the first import to the end."""
+    code = (
+        "import time; began = time.perf_counter(); import json; from experiments.bench import CHILDREN\n"
+        f"found = CHILDREN[{what!r}]({name!r}, {number})\n"
+        "print(json.dumps(found | {'import_to_done_s': time.perf_counter() - began}))"
+    )
+    root = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path, **(env or {})},
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    if done.returncode != 0:
+        raise ResultError(f"the process that measures '{what}' failed: {done.stderr.strip().splitlines()[-1]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{found['unit']}, CPU time, {found['scenario']} (goal {GOALS['ns']:g})")
+    for column in ("pools", "clusters", "load", "median", "min", "IQR", "wall median"):
+        table.add_column(column, justify="right")
+    for case in [*found["kernel"], *found["trace_length"]]:
+        cpu, load_s = case["cpu_ns"], case.get("load_s")
+        table.add_row(
+            str(case["pools"]), f"{case['n']:,}", "-" if load_s is None else f"{load_s / 3600:g} h",
+            f"{cpu['median']:.0f}", f"{cpu['min']:.0f}", f"{cpu['iqr']:.0f}", f"{case['wall_ns']['median']:.0f}",
+        )  # fmt: skip
+    console = Console()
+    console.print(table)
+    start, memory, plain = found["startup"], found["memory"], found["plain_python"]
+    cold = "not measured" if start["cold_s"] is None else f"{start['cold_s']:.1f} s"
+    print(f"import to first step: warm {start['warm_s']:.2f} s (goal {GOALS['warm_s']:g}), cold {cold}")
+    print(f"memory of {memory['n']:,} clusters x one day: {memory['gb']:.2f} GB (goal {GOALS['memory_gb']:g})")
+    print(
+        f"plain Python: {plain['ns'] / 1000:.0f} us per pool and sub-step, {plain['ratio']:.0f} times the compiled one"
+    )
