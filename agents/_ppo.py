@@ -54,8 +54,8 @@ def train(
     torch.set_num_threads(1)
     model = PPO(
         "MlpPolicy", env, learning_rate=settings.learning_rate, n_steps=settings.n_steps,
-        batch_size=settings.batch_size, n_epochs=settings.n_epochs, gamma=settings.gamma,
-        gae_lambda=settings.gae_lambda, ent_coef=settings.ent_coef, seed=seed, device=device,
+        batch_size=min(settings.batch_size, settings.n_steps * env.num_envs), n_epochs=settings.n_epochs,
+        gamma=settings.gamma, gae_lambda=settings.gae_lambda, ent_coef=settings.ent_coef, seed=seed, device=device,
         policy_kwargs={"net_arch": list(settings.hidden), "activation_fn": torch.nn.Tanh},
         tensorboard_log=log_folder, verbose=0,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from envs import get_scenario
 from envs.actions import LEVELS, headroom_targets
 from envs.reward import scale_of
-from rlscale.features import NAMES, FeatureExtractor
+from rlscale.features import HIGHEST, LOWEST, FeatureExtractor
 from rlscale.feedback import reward
 from rlscale.loop import initial_replicas
 from rlscale.monitor import Monitor
@@ -27,7 +27,7 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
     def __init__(self, scenario: str = "chat", split: str = "train", render_mode: str | None = None) -> None:
         self.scenario, self.split, self.render_mode = get_scenario(scenario), split, render_mode
         self.known = self.scenario.limits
-        self.observation_space = spaces.Box(-np.inf, np.inf, (len(NAMES),), np.float32)
+        self.observation_space = spaces.Box(LOWEST, HIGHEST, dtype=np.float32)
         self.action_space = spaces.Discrete(len(LEVELS))
         self._price = np.array([pool.node.usd_per_s(pool.spot) for pool in self.scenario.cluster.pools])
 

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from envs.actions import LEVELS, allocate_many, headroom_targets
 from envs.reward import scale_of
-from rlscale.features import NAMES, FeatureExtractor
+from rlscale.features import HIGHEST, LOWEST, FeatureExtractor
 from rlscale.feedback import reward
 from rlscale.loop import RECENT_S, initial_replicas
 from rlscale.monitor import Monitor
@@ -43,7 +43,7 @@ class ClusterVecEnv(VecEnv):
         self.render_mode = None
         super().__init__(
             n,
-            spaces.Box(-np.inf, np.inf, (len(NAMES),), np.float32),
+            spaces.Box(LOWEST, HIGHEST, dtype=np.float32),
             spaces.Discrete(len(LEVELS)),
         )
         self.age = np.zeros(n, np.int64)

@@ -36,9 +36,29 @@ def run(args: argparse.Namespace) -> int:
     train.run(parser.parse_args(["--scenario", "chat", "--out", str(out), "-n", str(steps)]))
     print("2/2 comparing it with the rules", flush=True)
     study = parse_study(_study(out / "seed-0", args.fast), str(STUDY))
-    comparison.tell(comparison.compare(study, out / "comparison", args.workers), out / "comparison")
+    results = comparison.compare(study, out / "comparison", args.workers)
+    _headline(results)
+    comparison.tell(results, out / "comparison")
     print(f"\ndone in {time.perf_counter() - began:.0f} s\nreport: {(out / 'comparison' / 'report.html').resolve()}")
     return 0
+
+
+def _headline(results: dict[str, Any]) -> None:
+    """Cost at equal attainment on the test loads, at the scenario's own target."""
+    from rich.console import Console
+    from rich.table import Table
+
+    target = results["loads"][0]["targets"][0]
+    table = Table(title=f"USD per hour at {target:.4g} of the requests within the SLO")
+    for column in ("scaler", "kind", "USD/h", "status", "with its frozen knob"):
+        table.add_column(column)
+    for entry in results["headline"]:
+        if entry["target"] == target:
+            cost, frozen = entry["usd_per_h"], entry["frozen"]
+            shown = "-" if cost is None or entry["status"] == "never" else f"{cost:.2f}"
+            beside = "-" if not frozen else f"{frozen['usd_per_h']:.2f} at {frozen['attainment']:.4f}"
+            table.add_row(entry["scaler"], entry["kind"], shown, entry["status"], beside)
+    Console().print(table)
 
 
 def _study(policy: Path, fast: bool) -> dict[str, Any]:

@@ -272,18 +272,20 @@ def _csv(file: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _report(summary: dict[str, Any]) -> str:
-    lines = ["# The fluid engine against the oracle", "", f"`{summary['command']}`; 126 cells, 5 seeds of 20 000 requests.",
+    lines = ["# The fluid engine against the oracle", "",
+             f"`{summary['command']}`; 126 cells, 5 seeds of 20 000 requests.",
              "", "| half | band | sub-step s | measure | cells | median | p90 | largest | goal | within |",
              "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for row in summary["bands"]:
         goal = summary["goals"].get(row["measure"])
         within = "" if row["within_goal"] is None else f"{row['within_goal']:.0%}"
-        lines.append(f"| {row['half']} | {row['band']} | {row['substep_s']:g} | {row['measure']} | {row['cells']} | "
-                     f"{row['median']:.3f} | {row['p90']:.3f} | {row['largest']:.3f} | {goal or ''} | {within} |")  # fmt: skip
+        cells = [row["half"], row["band"], f"{row['substep_s']:g}", row["measure"], str(row["cells"]),
+                 *(f"{row[name]:.3f}" for name in ("median", "p90", "largest")), str(goal or ""), within]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Distance to the result with 1 s sub-steps (load <= 0.9):", "",
               "| sub-step s | measure | median | p90 |", "|---|---|---|---|"]  # fmt: skip
     for row in summary["substep_independence"]:
         lines.append(f"| {row['substep_s']:g} | {row['measure']} | {row['median']:.3f} | {row['p90']:.3f} |")
-    lines += ["", "Relative errors; attainment in differences of shares. Cells alternate between the half the constants",
-              "were fitted on and the judged half."]  # fmt: skip
+    lines += ["", "Relative errors; attainment in differences of shares. Cells alternate between the half the",
+              "constants were fitted on and the judged half."]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -55,7 +55,10 @@ def _scenarios() -> tuple[str, list[str], list[list[str]]]:
 
 def _runs(folder: Path) -> tuple[str, list[str], list[list[str]]]:
     rows = []
-    for path in sorted([*folder.glob("results/*/results.json"), *folder.glob("runs/*/results.json")]):
+    # A demonstration keeps its comparison one folder deeper.
+    for path in sorted(
+        found for where in ("results/*", "runs/*", "runs/*/*") for found in folder.glob(f"{where}/results.json")
+    ):
         rows.append([str(path.parent), "comparison", json.loads(path.read_text()).get("study", {}).get("name", "")])
     for path in sorted(folder.glob("runs/*/*/manifest.json")):
         manifest = json.loads(path.read_text())

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         for scenario in scenarios:
             entry = reference(scenario)
             _store(scenario, entry)
-            print(f"{scenario.name}: {entry['usd_per_interval']:.4f} USD/interval, {entry['replicas']} replicas, "
+            print(f"{scenario.name}: {entry['usd_per_interval']:.4f} USD per interval, {entry['replicas']} replicas, "
                   f"attainment {entry['attainment']:.4f} (one less {entry['attainment_one_less']:.4f})")  # fmt: skip
         return 0
     _table(scenarios)
@@ -139,7 +139,8 @@ def _table(scenarios: list[Scenario]) -> None:
         table.add_column(column)
     for scenario in scenarios:
         known = check_unloaded(scenario)
-        load = scenario.sample_load("train", 0)
+        loads = [scenario.sample_load("train", seed) for seed in range(TRAINING_LOADS)]
+        need = np.mean([need_series(load, scenario.cluster, known).mean() for load in loads])
         slo = scenario.cluster.slo
         hourly = "-" if scenario.scale is None else (
             f"{scenario.scale.usd_per_interval * 3600.0 / scenario.cluster.interval_s:.2f}"
@@ -149,8 +150,8 @@ def _table(scenarios: list[Scenario]) -> None:
             ", ".join(f"{p.name} {p.min_replicas}-{p.max_replicas}" for p in scenario.cluster.pools),
             f"TTFT {slo.ttft_s:g} s, TPOT {slo.tpot_s:g} s, {slo.attainment:.1%}",
             ", ".join(f"{each:.3g}" for each in known.capacity_per_s),
-            f"{np.mean(need_series(load, scenario.cluster, known)):.1f}",
-            f"{load.rate_per_s.mean():.4g}",
+            f"{need:.1f}",
+            f"{np.mean([load.rate_per_s.mean() for load in loads]):.4g}",
             f"{scenario.horizon_s / 3600.0:g}",
             hourly,
             scenario.summary,

@@ -48,8 +48,8 @@ FEATURES: tuple[tuple[str, str, float, float], ...] = (
     ("lead_p95", "p95 of the lead time / 600 s", 0.0, 3.0),
 )
 NAMES = tuple(name for name, *_ in FEATURES)
-_LOW = np.array([low for *_, low, _ in FEATURES])
-_HIGH = np.array([high for *_, high in FEATURES])
+LOWEST = np.array([low for *_, low, _ in FEATURES], dtype=np.float32)
+HIGHEST = np.array([high for *_, high in FEATURES], dtype=np.float32)
 Matrix = NDArray[np.float32]
 
 
@@ -112,7 +112,7 @@ class FeatureExtractor:
             np.full(self.rows, known.start_median_s.max() / 600.0),
             np.full(self.rows, known.start_p95_s.max() / 600.0),
         ]
-        return np.asarray(np.clip(np.stack(columns, axis=1), _LOW, _HIGH), dtype=np.float32)
+        return np.asarray(np.clip(np.stack(columns, axis=1), LOWEST, HIGHEST), dtype=np.float32)
 
     def _metrics(self, seen: Observation) -> tuple[Floats, Floats]:
         """(rows, 7) scraped metrics with the last good value in place of NaN, and the flag."""
