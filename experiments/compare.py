@@ -190,6 +190,7 @@ def _identity(study: Study, grid: Grid) -> dict[str, Any]:
 
 
 def tell(results: dict[str, Any], out: Path) -> None:
+    """The verdict of every load and where the report is, on the terminal."""
     if not results["rows"]:
         raise ResultError(f"no cell could be run; the first error: {results['failures'][0]['error']}")
     for load in results["loads"]:

@@ -74,8 +74,9 @@ def demand(profile: ServiceProfile, tokens: TokenLaw) -> Demand:
     law = profile.law
     n, m = tokens.prompt_at(_U), tokens.output_at(_U)
     over = _share_over(n, m, profile.kv_capacity_tokens)
-    if over > 0:
-        n = n[n + m.min() <= profile.kv_capacity_tokens]
+    fits = n + m.min() <= profile.kv_capacity_tokens
+    if fits.any():
+        n = n[fits]
     ni, no = float(n.mean()), float(m.mean())
     work = law.c2_s * n + law.c4_s * n * n
     w, w2 = float(work.mean()), float((work * work).mean())
