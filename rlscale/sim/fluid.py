@@ -16,7 +16,7 @@ import math
 
 from rlscale.sim import kappa, lifecycle, luck
 from rlscale.sim.histogram import INF_BIN, bin_of
-from rlscale.sim.luck import kernel
+from rlscale.sim.luck import inlined, kernel
 from rlscale.sim.tables import CLASSES, POINTS, SETS
 
 SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
@@ -112,7 +112,7 @@ def _thin_cells(share, step, cells, classes):
     return taken_ok
 
 
-@kernel
+@inlined
 def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec):
     """Draw or read this sub-step's requests; the ones that fit into no pool's memory are turned away."""
     count = 0.0
@@ -136,7 +136,7 @@ def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
     queue[c.step & (queue.shape[0] - 1)] = c.queued
 
 
-@kernel
+@inlined
 def _lose_patience(c, queue, hist, spec):
     """Requests older than the time-out leave the queue."""
     mask = queue.shape[0] - 1
@@ -152,7 +152,7 @@ def _lose_patience(c, queue, hist, spec):
         c.head += 1
 
 
-@kernel
+@inlined
 def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, burstiness):
     """Admit what seats and prompt budget allow, in proportion to each pool's room, and let the pools compute.
 
@@ -180,7 +180,7 @@ def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands
         c.head += 1
 
 
-@kernel
+@inlined
 def _room(h, q, pool_spec, d):
     """Most requests a pool can admit in this sub-step."""
     if q.ready == 0:
@@ -194,7 +194,7 @@ def _room(h, q, pool_spec, d):
     return q.ready * max(0.0, min(by_seats, by_prompts))
 
 
-@kernel
+@inlined
 def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, pool_spec, kind, d, point, output,
            burstiness):  # fmt: skip
     """A pool of batching replicas: decode passes of this sub-step, latencies of the admitted, completions."""
@@ -249,7 +249,7 @@ def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, po
     q.drift = q.drift * stay / (stay + h) + kappa.ANSWER_NOISE * math.sqrt(done) * z
 
 
-@kernel
+@inlined
 def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kind, d, point, decode, b, residual,
                   others):  # fmt: skip
     """Deposit the TTFT of the admitted; returns the share within the SLO and the mean."""
@@ -285,7 +285,7 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
     return ok / POINTS, total / POINTS
 
 
-@kernel
+@inlined
 def _waited(x, j, position, c, queue, h, more_behind):
     """Queueing time of the x-th request, which arrived in sub-step j: first in first out, linear inside a cell."""
     mask = queue.shape[0] - 1
@@ -297,7 +297,7 @@ def _waited(x, j, position, c, queue, h, more_behind):
     return max(0.0, (c.step + position - j - min(max(share, 0.0), 1.0)) * h)
 
 
-@kernel
+@inlined
 def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, shortest, noise, spread,
               behind):  # fmt: skip
     """Finish every cohort that has made its passes; returns how many requests that were."""
@@ -361,7 +361,7 @@ def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, outpu
     return done
 
 
-@kernel
+@inlined
 def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, kind, d, point, burstiness):
     """A pool whose servers take one request at a time: waiting by Sakasegawa's formula for GI/G/c."""
     h = spec.substep_s
