@@ -1,7 +1,8 @@
 """How far the fluid engine can be trusted: its distance to the oracle on a grid of loads.
 
 `oracle` simulates every request of the grid (minutes; resumable, one file per cell); `judge` runs the fluid engine on
-the same arrivals and writes results/fidelity/. The constants in rlscale/sim/kappa.py were fitted on every other cell.
+the same arrivals and writes results/fidelity/; `fit` finds the numbers of rlscale/sim/kappa.py on every other cell;
+`step` compares both engines while a fleet grows (results/fidelity_step/).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import numpy as np
 
 from rlscale.errors import ResultError
 from rlscale.sim.histogram import quantile
+from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.laws import demand, iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
 from rlscale.sim.profiles import node_type, service_profile
@@ -74,9 +76,10 @@ class Cell:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments fidelity`."""
-    parser.add_argument("what", choices=["oracle", "judge"])
+    parser.add_argument("what", choices=["oracle", "judge", "fit", "step"],
+                        help="simulate the requests; compare; fit the constants; compare on a load step")  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path(".cache/oracle"), help="where the oracle's cells are kept")
-    parser.add_argument("--out", type=Path, default=Path("results/fidelity"))
+    parser.add_argument("--out", type=Path, help="by default results/fidelity, or results/fidelity_step")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
 
 
@@ -87,9 +90,17 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "oracle":
         _run_cells(missing, args.cache, args.workers)
         return 0
+    if args.what == "step":
+        from experiments import fidelity_step
+
+        return fidelity_step.run(args)
     if missing:
         raise ResultError(f"{args.cache}: {len(missing)} oracle cells are missing; run `fidelity oracle` first")
-    judge(args.cache, args.out)
+    if args.what == "fit":
+        from experiments import fidelity_fit
+
+        return fidelity_fit.run(args)
+    judge(args.cache, args.out or Path("results/fidelity"))
     return 0
 
 
@@ -151,14 +162,14 @@ def of_oracle(cell: Cell, cache: Path) -> Floats:
                      np.quantile(tpot[done], 0.99), good.mean()])  # fmt: skip
 
 
-def of_fluid(cell: Cell, substep_s: float = 1.0) -> Floats:
+def of_fluid(cell: Cell, substep_s: float = 1.0, kappa: Kappa = FITTED) -> Floats:
     """(5,) measures of a cell by the fluid engine, on the counts of the same arrivals."""
     arrival = requests(cell).arrival_s
     cells = math.ceil(arrival[-1] / substep_s)
     counts = np.bincount(np.minimum((arrival / substep_s).astype(int), cells - 1), minlength=cells)
     load = Load("grid", substep_s, counts.astype(np.float32), "counts", (CHAT,), burstiness=cell.cv**2)
     spec = _spec(cell.profile, round(1e9 * cell.tpot_slo_s), substep_s)
-    world = SimWorld(spec, [load], [cell.seed], np.array([cell.replicas]))
+    world = SimWorld(spec, [load], [cell.seed], np.array([cell.replicas]), kappa=kappa)
     for _ in range(math.ceil(cells * substep_s / spec.interval_s)):
         world.wait()
     world.finish()
@@ -222,10 +233,23 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
                 "largest": float(values.max()),
                 "within_goal": None if goal is None else float((values <= goal).mean()),
             })  # fmt: skip
+    kinds: dict[str, tuple[Any, ...]] = {"profile": PROFILES, "replicas": REPLICAS, "cv": CVS, "load": LOADS}
+    summary["by_kind"] = [
+        {"kind": kind, "value": value, "cells": len(chosen), **{name: _signed(chosen, name) for name in MEASURES}}
+        for kind, values in kinds.items()
+        for value in values
+        if (chosen := [r for r in rows if r["half"] == "judged" and r[kind] == value
+                       and (kind == "load" or r["load"] <= 0.9)])
+    ]  # fmt: skip
     summary["substep_independence"] = [
         {"substep_s": h, "measure": name, **_apart(rows, h, name)} for h in (0.5, 5.0) for name in MEASURES
     ]
     return summary
+
+
+def _signed(rows: list[dict[str, Any]], name: str) -> float:
+    """Median error with its sign, 1 s sub-steps."""
+    return float(np.median([row[f"h1_error_{name}"] for row in rows]))
 
 
 def _apart(rows: list[dict[str, Any]], h: float, name: str) -> dict[str, float]:
@@ -282,6 +306,11 @@ def _report(summary: dict[str, Any]) -> str:
         cells = [row["half"], row["band"], f"{row['substep_s']:g}", row["measure"], str(row["cells"]),
                  *(f"{row[name]:.3f}" for name in ("median", "p90", "largest")), str(goal or ""), within]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Median error with its sign, judged half, 1 s sub-steps (load <= 0.9 unless a load is named):", "",
+              f"| of | cells | {' | '.join(MEASURES)} |", "|---|---|" + "---|" * len(MEASURES)]  # fmt: skip
+    for row in summary["by_kind"]:
+        errors = " | ".join(f"{row[name]:+.3f}" for name in MEASURES)
+        lines.append(f"| {row['kind']} {row['value']} | {row['cells']} | {errors} |")
     lines += ["", "Distance to the result with 1 s sub-steps (load <= 0.9):", "",
               "| sub-step s | measure | median | p90 |", "|---|---|---|---|"]  # fmt: skip
     for row in summary["substep_independence"]:

@@ -87,7 +87,7 @@ def test_env_step_is_the_loop_bit_for_bit(level: int) -> None:
     while not ended:
         *_, ended, _ = env.step(np.int64(level))
     result = run(env.scenario, Headroom(env.known, headroom=LEVELS[level]), env.load, 5)
-    assert env.world.pool["node_s"][0].tolist() == [result.series["billed_nodes"].sum() * 15.0]
+    assert env.world.pool["node_s"][0].sum() == pytest.approx(result.series["billed_nodes"].sum() * 15.0, rel=1e-12)
     assert float(env.world.cluster["arrived"][0]) == result.series["arrived"].sum()
     assert float(env.world.cluster["churn"][0]) == result.totals["churn"]
 

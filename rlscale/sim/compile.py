@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
+from rlscale.sim.company import company_table
+from rlscale.sim.kappa import Kappa
 from rlscale.sim.laws import demand
 from rlscale.sim.records import DEMAND, LAW, POOL_SPEC, SPEC, records
 from rlscale.sim.tables import kv_spread_s, output_classes, points
@@ -27,14 +29,14 @@ class Tables:
     pool_spec: Records  # (P,)
     demands: Records  # (token laws, P)
     point: NDArray[np.float64]  # (token laws, P, SETS, POINTS, COLUMNS)
-    output: NDArray[np.float64]  # (token laws, CLASSES, 3)
+    output: NDArray[np.float64]  # (token laws, CLASSES, 4)
     bank: NDArray[np.float32]  # (loads, cells)
     law: Records  # (loads,)
     block: NDArray[np.int64]  # (loads, blocks): which token law
     block_steps: int
 
 
-def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool) -> Tables:
+def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, kappa: Kappa) -> Tables:
     """Check that the loads fit the cluster's sub-step and lay everything out."""
     for load in loads:
         if abs(load.step_s - spec.substep_s) > 1e-9:
@@ -48,7 +50,7 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool) -
         for p, pool in enumerate(spec.pools):
             _fill_demand(demands[i, p], pool, token_law)
     return Tables(
-        _spec_record(spec, log_events),
+        _spec_record(spec, log_events, kappa),
         _pool_records(spec.pools),
         demands,
         np.stack([np.stack([points(pool.profile, token_law) for pool in spec.pools]) for token_law in laws]),
@@ -60,7 +62,7 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool) -
     )
 
 
-def _spec_record(spec: ClusterSpec, log_events: bool) -> Records:
+def _spec_record(spec: ClusterSpec, log_events: bool, kappa: Kappa) -> Records:
     record = records((1,), SPEC)
     row = record[0]
     h = spec.substep_s
@@ -73,6 +75,8 @@ def _spec_record(spec: ClusterSpec, log_events: bool) -> Records:
     row["bill_from_order"], row["log_events"] = spec.bill_from == "order", log_events
     row["ttft_s"], row["ttft_s_per_token"] = spec.slo.ttft_s, 1.0 / spec.slo.ttft_tokens_per_s
     row["tpot_s"] = spec.slo.tpot_s
+    for name, value in asdict(kappa).items():
+        row[f"k_{name}"] = value
     return record
 
 
@@ -125,6 +129,7 @@ def _law_records(loads: Sequence[Load]) -> Records:
     record = records((len(loads),), LAW)
     for row, load in zip(record, loads, strict=True):
         row["poisson"], row["burstiness"] = load.law == "poisson", max(1.0, load.burstiness)
+        row["bursty"], row["company"] = load.burstiness > 1.0, company_table(float(f"{max(1.0, load.burstiness):.3g}"))
     return record
 
 

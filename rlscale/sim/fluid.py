@@ -14,14 +14,19 @@ from __future__ import annotations
 
 import math
 
-from rlscale.sim import kappa, lifecycle, luck
+from rlscale.sim import lifecycle, luck
+from rlscale.sim.company import companions
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
 from rlscale.sim.tables import CLASSES, POINTS, SETS
 
 SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
 EACH = 1.0 / CLASSES  # share of a cohort in one class of answer lengths
-ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN = 0, 1, 2, 3  # columns of a cell of admissions
+ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4  # columns of a cell of admissions
+COLUMNS = 5
+SOON = 20.0  # iterations: about the shortest answers
+PACE_S = 5.0  # over which admissions of a replica are smoothed
+RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by its logarithm
 
 
 @kernel
@@ -53,8 +58,7 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
         _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
         _lose_patience(c, queue, hist, spec)
-        _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output,
-               law.burstiness)  # fmt: skip
+        _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
         for p in range(pools.shape[0]):
             q = pools[p]
             if q.draining > 0:
@@ -124,6 +128,9 @@ def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
             if pool_spec[0].batching:
                 count = luck.poisson(count, luck.uniform(c.seed, luck.COUNTS, 0, c.step, 0))
     c.arrived += count
+    if law.bursty:
+        share = min(1.0, spec.substep_s / RATE_S) if c.step > 0 else 1.0
+        c.rate_per_s += share * (count / spec.substep_s - c.rate_per_s)
     over = demands[kind, 0].over
     for p in range(1, demands.shape[1]):
         over = min(over, demands[kind, p].over)
@@ -153,7 +160,7 @@ def _lose_patience(c, queue, hist, spec):
 
 
 @inlined
-def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, burstiness):
+def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law):
     """Admit what seats and prompt budget allow, in proportion to each pool's room, and let the pools compute.
 
     Whole arrays and indices are passed, not views: making one costs about 10 ns (an atomic reference count).
@@ -171,10 +178,10 @@ def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands
             part = admitted * own / room
         if pool_spec[p].batching:
             _batch(part, admitted, first, c, p, pools[p], queue, cells, classes, hist, spec, pool_spec[p], kind,
-                   demands[kind, p], point, output, burstiness)  # fmt: skip
+                   demands[kind, p], point, output, law)  # fmt: skip
         else:
             _one_by_one(part, admitted, first, c, p, pools[p], queue, hist, spec, pool_spec[p], kind,
-                        demands[kind, p], point, burstiness)  # fmt: skip
+                        demands[kind, p], point, law.burstiness)  # fmt: skip
     c.left += admitted
     while c.head < c.step and queue[c.head & (queue.shape[0] - 1)] <= c.left:
         c.head += 1
@@ -196,7 +203,7 @@ def _room(h, q, pool_spec, d):
 
 @inlined
 def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, pool_spec, kind, d, point, output,
-           burstiness):  # fmt: skip
+           law):  # fmt: skip
     """A pool of batching replicas: decode passes of this sub-step, latencies of the admitted, completions."""
     h = spec.substep_s
     replicas = max(1, q.ready)
@@ -220,44 +227,78 @@ def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, po
 
     mask = cells.shape[1] - 1
     here = c.step & mask
-    burst = (burstiness - 1.0) / math.sqrt(replicas)
+    # Admissions around this sub-step without the request itself; smoothed, so that the result does not depend on h.
+    else_admitted = a * max(0.0, admitted - 1.0) / max(admitted, 1.0)
+    q.rate_per_s += min(1.0, h / PACE_S) * (else_admitted / h - q.rate_per_s)
+    around = q.rate_per_s
+    met = decode / max(0.1, 1.0 - around * d.w) + d.w2 * around  # iteration met by an arrival: long ones more often
+    whole = companions(law.company, c.rate_per_s * h) if law.bursty else c.rate_per_s * h
     cells[p, here, ADMITTED] = part
     cells[p, here, PROGRESS] = q.progress
     cells[p, here, TTFT_MEAN] = cells[p, (c.step - 1) & mask, TTFT_MEAN]
     if part > 0.0:
-        longer = t + d.w2 * rate  # mean iteration met by an arrival: longer ones are met more often
-        busy = min(1.0, rate * (d.no * t + d.w))
-        others = busy * rate * longer * kappa.CO_ARRIVALS + kappa.BURST * burst
+        busy = min(1.0, 0.5 * (b_old + b))
+        ahead, behind = _company(else_admitted, met, whole, replicas, c, spec, pool_spec, d, law)
+        cells[p, here, BEHIND] = spec.k_behind * d.w * behind
         ok, ttft_mean = _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kind, d, point,
-                                      decode, b, busy * longer * kappa.RESIDUAL, others)  # fmt: skip
+                                      decode, b, busy * met * spec.k_residual, busy * rate * met * spec.k_together,
+                                      ahead * spec.k_together)  # fmt: skip
         cells[p, here, TTFT_OK] = ok
         cells[p, here, TTFT_MEAN] = ttft_mean
         c.admitted += part
         c.ttft_sum_s += part * ttft_mean
 
     ratio = t / decode
+    stay = d.no * t
+    unresolved = (1.0 + whole - c.rate_per_s * h) * h / (h + stay)  # variance of counts below h, over their mean
     spread = ratio * ratio * (
-        kappa.KV_NOISE * d.kv_spread_s * d.kv_spread_s * b + kappa.COUNT_NOISE * d.c * d.c * b / replicas
+        spec.k_kv_noise * d.kv_spread_s * d.kv_spread_s * b
+        + spec.k_count_noise * d.c * d.c * b / replicas * unresolved
     )  # fmt: skip
-    noise = rate * t * d.w2 * kappa.WORK_NOISE * (1.0 + kappa.BURST_NOISE * burst)
+    noise = around * met * d.w2 * spec.k_work_noise
     done = _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, SHORTEST_PASS * decode,
-                     noise, spread, kappa.BURST_BEHIND * burst * d.w)  # fmt: skip
+                     noise, spread, 1.0 - decode / t, 1.0 / math.sqrt(replicas))  # fmt: skip
     q.running = max(0.0, q.running + part - done)
     # Answer lengths are random: completions scatter around their mean, and the error decays with the residence.
-    stay = d.no * t
     z = luck.rough_normal(c.seed, luck.ANSWERS, p, c.step, 0)
-    q.drift = q.drift * stay / (stay + h) + kappa.ANSWER_NOISE * math.sqrt(done) * z
+    q.drift = q.drift * stay / (stay + h) + spec.k_answer_noise * math.sqrt(done) * z
+
+
+@inlined
+def _company(others, met, whole, replicas, c, spec, pool_spec, d, law):
+    """Of the `others` admitted per replica in this sub-step: how many come with a request's prompt, and how many soon.
+
+    `whole`: companions that a request of a bursty load has within a sub-step on average. An even load has the share
+    `met` / h of them within an iteration, and what comes later is part of the stream the fluid counts.
+    """
+    soon = 0.0
+    if law.bursty:
+        least = max(1e-9, whole)
+        near = others * min(1.0, companions(law.company, c.rate_per_s * met) / least)
+        soon = _balanced(others * companions(law.company, c.rate_per_s * SOON * met) / least, replicas, spec)
+    else:
+        near = others * min(1.0, met / spec.substep_s)
+    near = _balanced(near, replicas, spec)
+    # Prompts of one iteration end together; of a burst that takes several, half come later than a given one.
+    crowd = near * d.ni / pool_spec.chunk_tokens
+    return near * (1.0 + 0.5 * crowd) / (1.0 + crowd), soon
+
+
+@inlined
+def _balanced(near, replicas, spec):
+    """Least-outstanding balancing puts companions on different replicas as long as there are few."""
+    apart = spec.k_balance * (1.0 - 1.0 / replicas)
+    return near * near / (near + apart) if near > 0.0 else 0.0
 
 
 @inlined
 def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kind, d, point, decode, b, residual,
-                  others):  # fmt: skip
+                  paced, burst):  # fmt: skip
     """Deposit the TTFT of the admitted; returns the share within the SLO and the mean."""
     h = spec.substep_s
     weight = part / POINTS
     table = point[kind, p, c.step & (SETS - 1)]
     budget = max(pool_spec.chunk_tokens - b, 0.1 * pool_spec.chunk_tokens)
-    alone = 1.0 / (1.0 + others)
     backlog = c.queued - first - admitted > 0.0 or c.head < c.step
     mask = queue.shape[0] - 1
     j = c.head
@@ -271,13 +312,15 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
             while j < c.step and queue[j & mask] < x:
                 j += 1
             wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+        others = paced if wait > 0.0 else burst  # what leaves a queue is admitted evenly
         tokens = n
         ahead = 0.0
-        if table[k, 2] > alone:  # a geometric number of others share the iteration; one is drawn, the rest by mean
+        # A geometric number of others share the iteration; one of them is drawn, the rest enter by their mean.
+        if table[k, 2] * (1.0 + others) > 1.0:
             ahead = table[k, 3] + others * d.w * table[k, 5]
             tokens += table[k, 4] + others * d.ni * table[k, 5]
         passes = math.ceil(tokens / budget)
-        ttft = wait + residual * table[k, 7] + ahead + passes * decode + table[k, 1]
+        ttft = max(wait, residual * table[k, 7]) + ahead + passes * decode + table[k, 1]
         total += ttft
         if ttft <= spec.ttft_s + n * spec.ttft_s_per_token:
             ok += 1.0
@@ -299,7 +342,7 @@ def _waited(x, j, position, c, queue, h, more_behind):
 
 @inlined
 def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, shortest, noise, spread,
-              behind):  # fmt: skip
+              prompts, uneven):  # fmt: skip
     """Finish every cohort that has made its passes; returns how many requests that were."""
     mask = cells.shape[1] - 1
     table = point[kind, p, c.step & (SETS - 1)]
@@ -344,7 +387,11 @@ def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, outpu
         if further > 0.0:
             life = (step + 1 - at - share) * spec.substep_s
             each = output[kind, j, 2]  # 1 / further
-            tpot = life * each + table[j, 8] * math.sqrt(noise * each + spread) + behind * table[j, 5] * each
+            tpot = life * each + table[j, 8] * math.sqrt(noise * each + spread)
+            # Prompts of its own burst, where they are more than the even stream already counted in `life`.
+            late = cells[p, here, BEHIND] * (1.0 + uneven * (table[j, 5] - 1.0)) - life * prompts
+            if late > 0.0:
+                tpot += late * output[kind, j, 3]  # the mean of 1 / (m - 1)
             tpot = max(tpot, shortest)
             hist[1, bin_of(tpot)] += mass
             tpot_sum += mass * tpot

@@ -7,11 +7,15 @@ so that the kernels keep their signatures when it does.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from rlscale.sim.company import KNOTS
+from rlscale.sim.kappa import Kappa
 
 COUNTER_NAMES = (
     "arrived", "admitted", "finished", "dropped", "lost", "missed", "ttft_sum_s", "tpot_sum_s", "tpot_count",
@@ -25,6 +29,7 @@ CLUSTER = np.dtype(
         ("step", "i8"), ("interval", "i8"),  # since t = 0
         ("queued", "f8"), ("left", "f8"),  # cumulative requests that entered and left the queue
         ("head", "i8"),  # the oldest sub-step whose requests may still wait
+        ("rate_per_s", "f8"),  # smoothed arrivals of a bursty load
     ]
     + [(name, "f8") for name in COUNTER_NAMES]
 )  # fmt: skip
@@ -36,6 +41,7 @@ POOL = np.dtype(
         ("running", "f8"), ("drift", "f8"),  # sequences on ready replicas; luck of the answer lengths, in sequences
         ("drain_running", "f8"), ("drain_ok", "f8"),  # on draining replicas; share of those whose TTFT met the SLO
         ("progress", "f8"), ("iteration_s", "f8"),  # decode passes since t = 0; their duration now
+        ("rate_per_s", "f8"),  # smoothed admissions per replica
         ("next_event_s", "f8"),
         # counters
         ("ready_s", "f8"), ("pending_s", "f8"), ("draining_s", "f8"), ("node_s", "f8"), ("started", "f8"),
@@ -62,9 +68,11 @@ SPEC = np.dtype(
         ("ttft_s", "f8"), ("ttft_s_per_token", "f8"), ("tpot_s", "f8"),
         ("log_events", "i8"),
     ]
+    + [(f"k_{field.name}", "f8") for field in fields(Kappa)]
 )  # fmt: skip
 
-LAW = np.dtype([("poisson", "i8"), ("burstiness", "f8")])  # how a load's values become counts
+# How a load's values become counts, and how its requests gather below a sub-step (see company.py).
+LAW = np.dtype([("poisson", "i8"), ("bursty", "i8"), ("burstiness", "f8"), ("company", "f8", (KNOTS,))])
 
 POOL_SPEC = np.dtype(
     [

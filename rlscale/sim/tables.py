@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from rlscale.sim.luck import normal_quantile
@@ -14,6 +16,7 @@ COLUMNS = 9
 CLASSES = 8  # answers by length, equal probability
 
 
+@lru_cache(maxsize=256)
 def points(profile: ServiceProfile, tokens: TokenLaw) -> Floats:
     """(SETS, POINTS, COLUMNS) low-discrepancy points, each set in order of its position in the batch."""
     from scipy.stats import qmc
@@ -36,14 +39,21 @@ def points(profile: ServiceProfile, tokens: TokenLaw) -> Floats:
 
 
 def output_classes(tokens: TokenLaw) -> Floats:
-    """(CLASSES, 3): mean answer length m of each eighth of the requests, m - 1, and 1 / (m - 1) (0 for m = 1)."""
+    """(CLASSES, 4): mean answer length m of each eighth of the requests, m - 1, 1 / (m - 1), mean of 1 / (m - 1).
+
+    The last two are 0 for answers of one token. What comes once per answer, such as a late burst of prompts, weighs
+    by the last.
+    """
     u = (np.arange(CLASSES * 512) + 0.5) / (CLASSES * 512)
-    m = tokens.output_at(u).reshape(CLASSES, 512).mean(axis=1)
+    lengths = tokens.output_at(u).reshape(CLASSES, 512)
+    m = lengths.mean(axis=1)
     further = np.maximum(m - 1.0, 0.0)
     each = np.divide(1.0, further, out=np.zeros_like(further), where=further > 0)
-    return np.stack([m, further, each], axis=1)
+    singly = np.where(lengths > 1.5, 1.0 / np.maximum(np.round(lengths) - 1.0, 1.0), 0.0).mean(axis=1)
+    return np.stack([m, further, each, singly], axis=1)
 
 
+@lru_cache(maxsize=256)
 def kv_spread_s(profile: ServiceProfile, tokens: TokenLaw) -> float:
     """c3 times the root mean square of the resident tokens of a running sequence, seconds."""
     u = (np.arange(512) + 0.5) / 512

@@ -14,6 +14,7 @@ from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
 from rlscale.sim.compile import compile_tables
 from rlscale.sim.histogram import BINS
+from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.records import (
     CLUSTER,
     COUNTER_NAMES,
@@ -48,18 +49,19 @@ class SimWorld:
         start_cell: Sequence[int] | None = None,
         log_events: int = 0,
         threads: int = 1,
+        kappa: Kappa = FITTED,
     ) -> None:
         if not 1 <= len(spec.pools) <= 8:
             raise ScenarioError(f"got {len(spec.pools)} pools; expected 1 to 8")
         self.spec, self.loads, self.n, self.pools = spec, list(loads), len(seeds), len(spec.pools)
-        self.tables = compile_tables(spec, loads, log_events > 0)
+        self.tables = compile_tables(spec, loads, log_events > 0, kappa)
         n, p = self.n, self.pools
         slots = [_records_per_pool(pool.max_replicas, pool.slots_per_node) for pool in spec.pools]
         self.cluster, self.pool = records((n,), CLUSTER), records((n, p), POOL)
         self.node = records((n, p, max(nodes for nodes, _ in slots)), NODE)
         self.slot = records((n, p, max(count for _, count in slots)), SLOT)
         self.queue = np.zeros((n, _power_of_two(spec.timeout_s / spec.substep_s + 3)))
-        self.cells = np.zeros((n, p, self._ring(), 4))
+        self.cells = np.zeros((n, p, self._ring(), fluid.COLUMNS))
         self.classes = np.zeros((n, p, CLASSES, 2))
         self.hist = np.zeros((n, 3, BINS))
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)

@@ -66,7 +66,7 @@ class Diurnal(Family):
     """Rate = mean x hour profile x weekend x size of the day x slow lognormal noise.
 
     Defaults: the residual noise of the ServeGen services (standard deviation of the log rate 0.25, autocorrelation
-    0.88 at ten minutes). `day_sigma` 1.2 gives the rare huge days of BurstGPT.
+    of ten-minute means 0.88). `day_sigma` 1.2 gives the rare huge days of BurstGPT.
     """
 
     kind: Literal["diurnal"] = "diurnal"
@@ -74,7 +74,7 @@ class Diurnal(Family):
     weekend: NotNegative | None = Field(None, description="level of Saturday and Sunday over a weekday; the profile's")
     day_sigma: NotNegative = Field(0.0, description="standard deviation of the log of a day's size")
     noise_sigma: NotNegative = Field(0.25, description="standard deviation of the log of the slow noise")
-    noise_s: Positive = Field(4700.0, description="correlation time of the slow noise, seconds")
+    noise_s: Positive = Field(3300.0, description="correlation time of the slow noise, seconds")
 
     def shape(self, rng: np.random.Generator, clock: Clock) -> Floats:
         """Product of the five factors, each of mean 1."""

@@ -16,6 +16,8 @@ from rlscale.types import Z95, Floats
 from rlscale.workloads.family import DAY_S, Clock, Family, NotNegative, Positive
 from rlscale.workloads.noise import ar1, lognormal
 
+DECAYS = 4.0  # times `decay_s` after which a crowd has gone
+
 
 class FlashCrowd(Family):
     """Rate = base x slow noise x (1 + crowds). Peaks are uniform between `peak_low` and `peak_high`.
@@ -29,9 +31,9 @@ class FlashCrowd(Family):
     peak_low: Positive = Field(1.8, description="smallest peak over the base")
     peak_high: Positive = Field(5.8, description="largest peak over the base")
     rise_s: Positive = Field(90.0, description="from the base to the peak, seconds")
-    plateau_median_s: Positive = Field(250.0, description="time at the peak: median of a lognormal, seconds")
+    plateau_median_s: Positive = Field(240.0, description="time at the peak: median of a lognormal, seconds")
     plateau_p95_s: Positive = Field(700.0, description="its 95th percentile, seconds")
-    decay_s: Positive = Field(300.0, description="time in which a crowd shrinks to 37 %, seconds")
+    decay_s: Positive = Field(220.0, description="time in which a crowd shrinks to 37 %, seconds")
     base_sigma: NotNegative = Field(0.11, description="standard deviation of the log of the base")
     base_s: Positive = Field(7200.0, description="its correlation time, seconds")
     ripple_sigma: NotNegative = Field(0.042, description="the same from minute to minute (steps of 6 %)")
@@ -42,6 +44,8 @@ class FlashCrowd(Family):
             raise ValueError(f"peaks from {self.peak_low} to {self.peak_high}; expected 1 <= peak_low <= peak_high")
         if self.plateau_p95_s < self.plateau_median_s:
             raise ValueError("plateau_p95_s is below plateau_median_s; swap them")
+        if self._mean_calm_s() <= 0:
+            raise ValueError(f"crowds_per_day={self.crowds_per_day:g} leaves no time between crowds; expected fewer")
         return self
 
     def shape(self, rng: np.random.Generator, clock: Clock) -> Floats:
@@ -52,25 +56,37 @@ class FlashCrowd(Family):
         return base * ripple * (1.0 + self._crowds(rng, at_s)) / (1.0 + self._mean_excess())
 
     def _crowds(self, rng: np.random.Generator, at_s: Floats) -> Floats:
-        """Excess over the base, in units of the base."""
+        """Excess over the base, in units of the base. One crowd at a time, so that no peak exceeds `peak_high`."""
         excess = np.zeros(len(at_s))
-        lead_s = 10.0 * self.decay_s + 5.0 * self.plateau_p95_s  # a crowd that began before still counts
-        first, last = at_s[0] - lead_s, at_s[-1]
-        starts = rng.uniform(first, last, rng.poisson(self.crowds_per_day * (last - first) / DAY_S))
-        heights = rng.uniform(self.peak_low, self.peak_high, len(starts)) - 1.0
-        plateaus = self.plateau_median_s * np.exp(self._plateau_sigma() * rng.standard_normal(len(starts)))
-        for start, height, plateau in zip(starts, heights, plateaus, strict=True):
-            gone = start + self.rise_s + plateau + 12.0 * self.decay_s
+        if self.crowds_per_day == 0:
+            return excess
+        start = at_s[0] - DAY_S  # long enough before for the process to be stationary
+        while True:
+            start += rng.exponential(self._mean_calm_s())
+            if start > at_s[-1]:
+                return excess
+            height = rng.uniform(self.peak_low, self.peak_high) - 1.0
+            plateau_s = self.plateau_median_s * math.exp(self._plateau_sigma() * rng.standard_normal())
+            gone = start + self.rise_s + plateau_s + DECAYS * self.decay_s
             cells = slice(*np.searchsorted(at_s, (start, gone)))
             since = at_s[cells] - start
-            melting = np.maximum(since - self.rise_s - plateau, 0.0)
-            excess[cells] += height * np.minimum(since / self.rise_s, 1.0) * np.exp(-melting / self.decay_s)
-        return excess
+            melting = np.maximum(since - self.rise_s - plateau_s, 0.0)
+            excess[cells] = height * np.minimum(since / self.rise_s, 1.0) * np.exp(-melting / self.decay_s)
+            start = gone
 
     def _mean_excess(self) -> float:
-        plateau_s = self.plateau_median_s * math.exp(0.5 * self._plateau_sigma() ** 2)
+        """Area of a crowd over the mean time from one to the next."""
         height = 0.5 * (self.peak_low + self.peak_high) - 1.0
-        return self.crowds_per_day / DAY_S * height * (0.5 * self.rise_s + plateau_s + self.decay_s)
+        melting_s = self.decay_s * (1.0 - math.exp(-DECAYS))
+        return self.crowds_per_day / DAY_S * height * (0.5 * self.rise_s + self._mean_plateau_s() + melting_s)
+
+    def _mean_calm_s(self) -> float:
+        """Mean time from the end of a crowd to the next one."""
+        crowd_s = self.rise_s + self._mean_plateau_s() + DECAYS * self.decay_s
+        return DAY_S / self.crowds_per_day - crowd_s if self.crowds_per_day else math.inf
+
+    def _mean_plateau_s(self) -> float:
+        return self.plateau_median_s * math.exp(0.5 * self._plateau_sigma() ** 2)
 
     def _plateau_sigma(self) -> float:
         return math.log(self.plateau_p95_s / self.plateau_median_s) / Z95

@@ -23,7 +23,9 @@ class MultiTenant(Family):
     """The sum of `clients` gamma renewal processes. Defaults: ServeGen m-large.
 
     Who the clients are follows from `service_seed` alone, so that every realisation is the same service on another
-    day. The noise all clients share makes the total vary as measured (0.26): the clients' own noise averages out.
+    day. Its largest client holds 10 % of the requests, the first five 49 %, the first ten 70 %; the services measured
+    have 16 to 30, 46 to 77 and 68 to 93 %. The noise all clients share makes the total vary as measured (0.26): the
+    clients' own noise averages out.
     """
 
     draws_counts: ClassVar[bool] = True
@@ -43,7 +45,7 @@ class MultiTenant(Family):
     weekend: NotNegative | None = Field(None, description="level of Saturday and Sunday over a weekday; the profile's")
     client_sigma: NotNegative = Field(0.25, description="standard deviation of the log of a client's own noise")
     shared_sigma: NotNegative = Field(0.26, description="the same of the noise that all clients share")
-    noise_s: Positive = Field(4700.0, description="correlation time of both, seconds (0.88 at ten minutes)")
+    noise_s: Positive = Field(3300.0, description="correlation time of both, seconds")
     service_seed: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="which service: who its clients are")
 
     @model_validator(mode="after")

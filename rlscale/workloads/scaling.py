@@ -20,7 +20,7 @@ from rlscale.workloads.client_counts import draw_counts
 from rlscale.workloads.renewal import burstiness
 from rlscale.workloads.trace import Trace
 
-Way = Literal["superpose", "amplify", "rate"]
+Way = Literal["superpose", "amplify", "rate", "recorded"]
 WINDOWS_S = (1.0, 10.0, 60.0)
 
 
@@ -92,7 +92,9 @@ def multiply(trace: Trace, factor: float, rng: np.random.Generator, step_s: floa
 
 
 def scaled(trace: Trace, way: Way, factor: float, rng: np.random.Generator, step_s: float) -> Cells:
-    """By name."""
+    """By name; "recorded" is the trace as it is."""
+    if way == "recorded":
+        return superpose(trace, 1.0, rng, step_s)
     return {"superpose": superpose, "amplify": amplify, "rate": multiply}[way](trace, factor, rng, step_s)
 
 

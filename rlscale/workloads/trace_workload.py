@@ -15,7 +15,7 @@ from rlscale.types import Load
 from rlscale.workloads.family import HISTORY_STEP_S, WEEK_S, NotNegative, Positive, TokenChoice, token_law
 from rlscale.workloads.playback import Episode, Split, circle, cut, in_place, split_of
 from rlscale.workloads.readers import read
-from rlscale.workloads.scaling import Dispersion, Way, dispersion, scaled, superpose
+from rlscale.workloads.scaling import Dispersion, Way, dispersion, scaled
 from rlscale.workloads.tokens import TOKEN_LAWS
 from rlscale.workloads.trace import Trace
 from rlscale.workloads.trace_tokens import TokenBlocks, token_blocks
@@ -35,7 +35,7 @@ class TraceWorkload(BaseModel):
     format: str = Field("auto", description="format of the file; auto goes by its header")
     series_step_s: Positive | None = Field(None, description="step of a series without time column, seconds")
     scaling: Literal["superpose", "amplify"] = Field("amplify", description="how the load is made larger")
-    factor: Positive | None = Field(None, description="times the recorded load; 1 by default")
+    factor: Positive | None = Field(None, description="times the recorded load; by default as it is")
     rate_per_s: Positive | None = Field(None, description="mean requests per second of the whole file, instead")
     start_s: NotNegative = Field(0.0, description="begin of the split, seconds of the trace")
     end_s: Positive | None = Field(None, description="its end; by default that of the trace")
@@ -79,8 +79,10 @@ class TraceWorkload(BaseModel):
 
     @property
     def way(self) -> Way:
-        """How it is really scaled: client traces by their rates."""
-        return self.scaling if self.trace.clients is None else "rate"
+        """How it is really scaled: client traces by their rates, and not at all without a factor."""
+        if self.trace.clients is not None:
+            return "rate"
+        return "recorded" if self.factor is None and self.rate_per_s is None else self.scaling
 
     def sample(self, rng: np.random.Generator, duration_s: float, step_s: float) -> Load:
         """See `Workload`; `duration_s` may be infinite for all there is."""
@@ -106,7 +108,7 @@ class TraceWorkload(BaseModel):
     def dispersion(self, rng: np.random.Generator, step_s: float = 1.0) -> Dispersion:
         """Factor and index of dispersion of the scored part before and after scaling."""
         part = self.trace.between(self.split.scored_s, self.split.end_s)
-        before = dispersion(superpose(part, 1.0, rng, step_s))
+        before = dispersion(scaled(part, "recorded", 1.0, rng, step_s))
         after = dispersion(scaled(part.faster(self.time_scale), self.way, self.scale_factor, rng, step_s))
         return Dispersion(self.way, self.scale_factor, before, after)
 
