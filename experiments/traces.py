@@ -36,10 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("path", type=Path)
     one.add_argument("--format", default="auto", help="format; found out by default")
     one.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    check = commands.add_parser("families", help="generate every load family and compare it with published statistics")
+    check.add_argument("--out", type=Path, required=True, help="new folder for the table")
+    check.add_argument("--seed", type=int, default=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List or describe."""
+    """List, describe, or check the generators."""
+    if args.what == "families":
+        from experiments.families import run as check_families
+
+        return check_families(args)
     return _list(args.folder) if args.what == "list" else _describe(args.path, args.format, args.json)
 
 
