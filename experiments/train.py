@@ -36,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train every seed."""
+    from envs import get_scenario
+
     if args.n_timesteps is not None and args.n_timesteps < 1:
         raise ScenarioError(f"-n {args.n_timesteps}; expected at least 1 step")
     if args.device == "cuda":
@@ -43,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
         if not torch.cuda.is_available():
             raise ScenarioError("--device cuda: torch sees no CUDA device; use --device cpu or a CUDA build of torch")
+    get_scenario(args.scenario)  # a wrong one is refused before anything is written
     seeds = list(range(args.seed, args.seed + args.seeds))
     for seed in seeds:
         folder = args.out / f"seed-{seed}"

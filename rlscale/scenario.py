@@ -21,6 +21,7 @@ from rlscale.sim import steady
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.types import ClusterSpec, Load, Pool, RewardWeights, ScalingLimits, Slo, TokenLaw
 from rlscale.workloads.build import build
+from rlscale.yaml_place import line_of
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -187,15 +188,17 @@ def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
     `check_reference` False leaves the stored reference cost alone, to compute it anew.
     """
     path = Path(path)
-    raw = _read_yaml(path)
+    text, raw = _read_yaml(path)
     try:
         checked = ScenarioFile.model_validate(raw)
     except ValidationError as error:
-        raise ScenarioError(f"{path}: {_explain(error)}") from None
+        raise ScenarioError(f"{path}, {_explain(error, text)}") from None
     try:
         cluster = checked.cluster()
         for split in ("train", *checked.splits):
-            build({**checked.workload, **checked.splits.get(split, {})}, str(path))
+            place = ("splits", split) if split in checked.splits else ("workload",)
+            where = f"{path}, line {line_of(text, place)}"
+            build({**checked.workload, **checked.splits.get(split, {})}, where)
     except RlscaleError as error:
         raise ScenarioError(_with_file(path, str(error))) from None
     scenario = Scenario(
@@ -229,10 +232,12 @@ def check_unloaded(scenario: Scenario) -> ScalingLimits:
         raise ScenarioError(_with_file(scenario.path or Path(scenario.name), str(error))) from None
 
 
-def _read_yaml(path: Path) -> Any:
+def _read_yaml(path: Path) -> tuple[str, Any]:
     try:
         text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ScenarioError(f"{path}: cannot be read ({error.strerror}); expected a scenario in YAML") from None
+    except UnicodeDecodeError as error:
         raise ScenarioError(f"{path}: cannot be read ({error}); expected a scenario in YAML") from None
     try:
         raw = yaml.safe_load(text)
@@ -242,22 +247,24 @@ def _read_yaml(path: Path) -> Any:
         raise ScenarioError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(raw, dict):
         raise ScenarioError(f"{path}: got {type(raw).__name__}, expected a mapping with slo, pools and workload")
-    return raw
+    return text, raw
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, text: str) -> str:
+    """Every fault with its line, field, what was got and what was expected."""
     parts = []
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "file"
         if item["type"] == "extra_forbidden":
             known = _known_keys(item["loc"][:-1])
-            parts.append(f"unknown key '{where}'; {nearest(str(item['loc'][-1]), known)}")
+            fault = f"unknown key '{where}'; {nearest(str(item['loc'][-1]), known)}"
         elif item["type"] == "missing":
-            parts.append(f"'{where}' is missing")
+            fault = f"'{where}' is missing"
         else:
             message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
             got = "" if item["type"] == "value_error" else f"got {item['input']!r}, expected "
-            parts.append(f"{where}: {got}{message}")
+            fault = f"{where}: {got}{message}"
+        parts.append(f"line {line_of(text, item['loc'])}: {fault}")
     return "; ".join(parts)
 
 

@@ -18,6 +18,7 @@ PACKAGES = ("rlscale", "envs", "agents", "experiments")
 LEVELS = {
     "rlscale.types": 1,
     "rlscale.errors": 1,
+    "rlscale.yaml_place": 1,
     "rlscale.monitor": 2,
     "rlscale.predict": 2,
     "rlscale.decide": 2,
