@@ -17,7 +17,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,8 +48,6 @@ class Replica:
     prefilling: list[Job] = field(default_factory=list)
     decoding: list[Job] = field(default_factory=list)
     chunks: list[tuple[Job, float]] = field(default_factory=list)  # of the iteration under way
-    kv_tokens: float = 0.0  # reserved: whole prompts of the admitted, plus the tokens made
-    decode_kv_tokens: float = 0.0
     ready: bool = False
     gone: bool = False
     busy: bool = False
@@ -114,26 +112,21 @@ class Oracle:
         self.replicas = [Replica() for _ in self.lifetimes]
         self.shared: deque[Job] = deque()
         self.turn, self.order = 0, itertools.count()
-        self.events: list[tuple[float, int, Callable[[Replica], None], Replica]] = []
+        self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
         for replica, life in zip(self.replicas, self.lifetimes, strict=True):
             self._at(life.ready_s, self._ready, replica)
             if life.drain_s < math.inf:
                 self._at(life.drain_s, self._drain, replica)
                 self._at(life.drain_s + life.grace_s, self._remove, replica)
-        arrivals = zip(*(column.tolist() for column in (requests.arrival_s, requests.prompt_tokens,
-                                                        requests.output_tokens)), strict=True)  # fmt: skip
-        upcoming = (Job(i, t, p, o, to_process=p) for i, (t, p, o) in enumerate(arrivals))
-        following = next(upcoming, None)
-        while following is not None or self.events:
-            # At equal times a replica's change comes before an arrival, so that t = 0 finds the fleet ready.
-            if following is not None and (not self.events or following.arrival_s < self.events[0][0]):
-                self._advance(following.arrival_s)
-                self._arrive(following)
-                following = next(upcoming, None)
-            else:
-                time_s, _, act, replica = heapq.heappop(self.events)
-                self._advance(time_s)
-                act(replica)
+        columns = (requests.arrival_s.tolist(), requests.prompt_tokens.tolist(), requests.output_tokens.tolist())
+        for number, (arrival_s, prompt, output) in enumerate(zip(*columns, strict=True)):
+            job = Job(number, arrival_s, prompt, output, to_process=prompt)
+            self._at(arrival_s, self._arrive, job, turn=1)  # after what replicas do at the same time
+        while self.events:
+            time_s, _, _, act, what = heapq.heappop(self.events)
+            self.area += self.in_system * (time_s - self.now)
+            self.now = time_s
+            act(what)
         tokens = np.maximum(requests.output_tokens - 1.0, 1.0)
         e2e = self.finish_s - requests.arrival_s
         with np.errstate(invalid="ignore"):
@@ -144,12 +137,8 @@ class Oracle:
 
     # --- events
 
-    def _at(self, time_s: float, act: Callable[[Replica], None], replica: Replica) -> None:
-        heapq.heappush(self.events, (time_s, next(self.order), act, replica))
-
-    def _advance(self, time_s: float) -> None:
-        self.area += self.in_system * (time_s - self.now)
-        self.now = time_s
+    def _at(self, time_s: float, act: Callable[[Any], None], what: Any, turn: int = 0) -> None:
+        heapq.heappush(self.events, (time_s, turn, next(self.order), act, what))
 
     def _arrive(self, sequence: Job) -> None:
         if sequence.prompt + sequence.output > self.server.kv_capacity_tokens:
@@ -162,7 +151,8 @@ class Oracle:
         replica.ready = True
         while self.queue == "replica" and self.shared:  # arrived while no replica was ready
             self._dispatch(self.shared.popleft())
-        self._wake(replica)
+        if not replica.busy:
+            self._start(replica)
 
     def _drain(self, replica: Replica) -> None:
         replica.ready = False
@@ -179,21 +169,21 @@ class Oracle:
     def _iteration_ends(self, replica: Replica) -> None:
         if replica.gone:
             return
-        still = []
         for sequence in replica.decoding:
             sequence.made += 1
-            if sequence.made >= sequence.output:
-                self._finish(replica, sequence)
-            else:
-                still.append(sequence)
-        replica.kv_tokens += len(replica.decoding)
-        replica.decode_kv_tokens += len(replica.decoding)
-        replica.decoding = still
         for sequence, tokens in replica.chunks:
             sequence.done += tokens
             if sequence.done >= sequence.to_process:
                 replica.prefilling.remove(sequence)
-                self._first_token(replica, sequence)
+                replica.decoding.append(sequence)
+                if sequence.made == 0:
+                    self.ttft_s[sequence.number] = self.now - sequence.arrival_s
+                sequence.made += 1
+        for sequence in replica.decoding:
+            if sequence.made >= sequence.output:
+                self.finish_s[sequence.number] = self.now
+                self.in_system -= 1
+        replica.decoding = [sequence for sequence in replica.decoding if sequence.made < sequence.output]
         self._start(replica)
 
     # --- a replica's work
@@ -201,10 +191,15 @@ class Oracle:
     def _start(self, replica: Replica) -> None:
         """Put the next iteration together, or fall idle."""
         server = self.server
-        while replica.kv_tokens + len(replica.decoding) > server.kv_capacity_tokens and len(replica.decoding) > 1:
-            self._preempt(replica)
-        budget = server.chunk_tokens - len(replica.decoding)
         queue = self.shared if self.queue == "service" else replica.waiting
+        held = sum(s.prompt + s.made for s in replica.decoding)  # KV tokens read by every decode pass
+        reserved = held + sum(s.to_process for s in replica.prefilling)
+        while reserved + len(replica.decoding) > server.kv_capacity_tokens and len(replica.decoding) > 1:
+            last = replica.decoding.pop()
+            last.done, last.to_process = 0.0, last.prompt + last.made
+            held, reserved = held - last.to_process, reserved - last.to_process
+            queue.appendleft(last)
+        budget = server.chunk_tokens - len(replica.decoding)
         chunks: list[tuple[Job, float]] = []
         for sequence in replica.prefilling:
             tokens = min(budget, sequence.to_process - sequence.done)
@@ -219,11 +214,11 @@ class Oracle:
                 self.in_system -= 1
                 continue
             seated = len(replica.prefilling) + len(replica.decoding)
-            if seated >= server.seats or replica.kv_tokens + head.to_process > server.kv_capacity_tokens:
+            if seated >= server.seats or reserved + head.to_process > server.kv_capacity_tokens:
                 break
             queue.popleft()
             replica.prefilling.append(head)
-            replica.kv_tokens += head.to_process
+            reserved += head.to_process
             tokens = min(budget, head.to_process)
             chunks.append((head, tokens))
             budget -= tokens
@@ -231,32 +226,8 @@ class Oracle:
         replica.busy = bool(chunks or replica.decoding)
         if replica.busy:
             parts = [Chunk(s.done, tokens, s.to_process) for s, tokens in chunks]
-            duration = server.iteration_s(len(chunks) + len(replica.decoding), parts, replica.decode_kv_tokens)
+            duration = server.iteration_s(len(chunks) + len(replica.decoding), parts, held)
             self._at(self.now + duration, self._iteration_ends, replica)
-
-    def _first_token(self, replica: Replica, sequence: Job) -> None:
-        if sequence.made == 0:
-            self.ttft_s[sequence.number] = self.now - sequence.arrival_s
-        sequence.made += 1
-        replica.kv_tokens += 1
-        replica.decode_kv_tokens += sequence.prompt + sequence.made
-        if sequence.made >= sequence.output:
-            self._finish(replica, sequence)
-        else:
-            replica.decoding.append(sequence)
-
-    def _preempt(self, replica: Replica) -> None:
-        last = replica.decoding.pop()
-        replica.kv_tokens -= last.prompt + last.made
-        replica.decode_kv_tokens -= last.prompt + last.made
-        last.done, last.to_process = 0.0, last.prompt + last.made
-        (self.shared if self.queue == "service" else replica.waiting).appendleft(last)
-
-    def _finish(self, replica: Replica, sequence: Job) -> None:
-        self.finish_s[sequence.number] = self.now
-        self.in_system -= 1
-        replica.kv_tokens -= sequence.prompt + sequence.made
-        replica.decode_kv_tokens -= sequence.prompt + sequence.made
 
     # --- balancing
 
@@ -272,8 +243,5 @@ class Oracle:
         rotated = ready[self.turn % len(ready) :] + ready[: self.turn % len(ready)]
         chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
         chosen.waiting.append(sequence)
-        self._wake(chosen)
-
-    def _wake(self, replica: Replica) -> None:
-        if not replica.busy:
-            self._start(replica)
+        if not chosen.busy:
+            self._start(chosen)
