@@ -41,7 +41,7 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
         spec = self.scenario.cluster
         self.load = self.scenario.sample_load(self.split, load_seed)  # type: ignore[arg-type]
         self.scale = scale_of(self.scenario, [self.load])
-        self.world = SimWorld(spec, [self.load], [luck], np.array([initial_replicas(self.load, spec, self.known)]))
+        self.world = SimWorld(spec, [self.load], [luck], np.array([initial_replicas(self.load, self.known)]))
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, spec.interval_s)
         self.features.reset(slice(None), self.load.history_per_s, self.load.history_step_s)

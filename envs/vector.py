@@ -14,11 +14,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from envs.actions import LEVELS, allocate_many, headroom_targets
+from envs.actions import LEVELS, headroom_targets
 from envs.reward import scale_of
 from rlscale.features import HIGHEST, LOWEST, FeatureExtractor
 from rlscale.feedback import reward
-from rlscale.loop import RECENT_S, initial_replicas
+from rlscale.loop import initial_replicas
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
 from rlscale.sim.world import SimWorld
@@ -36,7 +36,7 @@ class ClusterVecEnv(VecEnv):
         self.scale = scale_of(scenario, self.loads)
         self.rng = np.random.default_rng([seed, 1])
         self.steps_per_interval = scenario.cluster.substeps
-        start = [initial_replicas(load, scenario.cluster, self.known) for load in self.loads]
+        start = [initial_replicas(load, self.known) for load in self.loads]
         self.world = SimWorld(scenario.cluster, self.loads, list(range(n)), np.array(start[0]))
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, scenario.cluster.interval_s, n)
@@ -101,7 +101,9 @@ class ClusterVecEnv(VecEnv):
         load = self.rng.integers(0, len(self.loads), len(rows))
         first = self.rng.integers(0, max(1, cells - span), len(rows))
         first -= first % self.steps_per_interval
-        fleets = [self._fleet(int(which), int(at)) for which, at in zip(load, first, strict=True)]
+        fleets = [
+            initial_replicas(self.loads[int(which)], self.known, int(at)) for which, at in zip(load, first, strict=True)
+        ]
         self.world.reset(rows, self.rng.integers(0, 2**62, len(rows)), np.array(fleets), load, first)
         self.monitor.reset(rows)
         for r, which, at in zip(rows, load, first, strict=True):
@@ -109,11 +111,6 @@ class ClusterVecEnv(VecEnv):
         self.world.wait_rows(rows)  # as in loop.run: an interval passes before the first decision
         self.age[rows] = 0
         self._returns[rows] = 0.0
-
-    def _fleet(self, which: int, at: int) -> tuple[int, ...]:
-        past, step_s = self._history(which, at)
-        rate = past[-max(1, round(RECENT_S / step_s)) :].mean()
-        return tuple(int(count) for count in allocate_many(np.array([rate]), self.known)[0])
 
     def _history(self, which: int, at: int) -> tuple[NDArray[np.float64], float]:
         """Rates before a moment of a load, in cells of a minute: of the load itself, then of its history."""

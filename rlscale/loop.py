@@ -46,20 +46,31 @@ class RunResult:
         return self.totals | percentiles
 
 
-def initial_replicas(load: Load, spec: ClusterSpec, known: ScalingLimits) -> tuple[int, ...]:
-    """need(0) ready replicas of the cheapest pool, the minimum of the others, within the limits.
+def initial_replicas(load: Load, known: ScalingLimits, cell: int = 0) -> tuple[int, ...]:
+    """Ready replicas when a run begins at `cell` of a load: the cheapest pool, the minimum of the others.
 
-    The rate behind need(0) is the larger of the first interval's and the mean of the last ten minutes before it: a
-    bursty load may begin with a silent moment, and a fleet for silence would be a cold start no scaler can help.
+    They are what the busiest minute of the first lead time (its p95) needs, and the last ten minutes before. Nothing
+    that a scaler orders is there before: with less, every scaler would start with the same misses, which say nothing
+    about it and hide what does; in an hour of load they were 5 % of all requests.
     """
-    cells = max(1, round(spec.interval_s / load.step_s))
-    recent = load.history_per_s[-max(1, round(RECENT_S / load.history_step_s)) :]
-    rate = max(load.rate_per_s[:cells].mean(), recent.mean() if len(recent) else 0.0)
-    first = steady.need(np.array([rate]), known)[0]
     cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+    lead_cells = math.ceil(max(60.0, float(known.start_p95_s[cheapest])) / load.step_s)
+    minute = max(1, round(60.0 / load.step_s))
+    ahead = load.rate_per_s[cell : cell + lead_cells]
+    minutes = [ahead[i : i + minute].mean() for i in range(0, max(1, len(ahead) - minute + 1), minute)]
+    first = steady.need(np.array([max(*minutes, _recent_per_s(load, cell))]), known)[0]
     counts = known.min_replicas.copy()
     counts[cheapest] += max(0, int(first - counts.sum()))
     return tuple(int(x) for x in np.clip(counts, known.min_replicas, known.max_replicas))
+
+
+def _recent_per_s(load: Load, cell: int) -> float:
+    """Mean rate of the ten minutes before `cell`; 0 where nothing is known of them."""
+    own = load.rate_per_s[max(0, cell - round(RECENT_S / load.step_s)) : cell]
+    missing_s = RECENT_S - len(own) * load.step_s
+    older = load.history_per_s[max(0, len(load.history_per_s) - round(missing_s / load.history_step_s)) :]
+    seconds = len(own) * load.step_s + len(older) * load.history_step_s
+    return float(own.sum() * load.step_s + older.sum() * load.history_step_s) / seconds if seconds > 0 else 0.0
 
 
 def need_series(load: Load, spec: ClusterSpec, known: ScalingLimits) -> Floats:
@@ -78,7 +89,7 @@ def run(
     `initial` ready replicas per pool at t = 0; need(0) by default.
     """
     spec, known = scenario.cluster, scenario.limits
-    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, spec, known)]))
+    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, known)]))
     monitor = Monitor(world, known)
     intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
     table = _Table(world, intervals)

@@ -102,7 +102,18 @@ def test_many_allocations_are_one_after_the_other() -> None:
 def test_the_first_fleet_is_that_of_the_last_ten_minutes_when_the_load_begins_silent(chat: Scenario) -> None:
     quiet = Load("quiet", 1.0, np.zeros(600, np.float32), "poisson", chat.sample_load("train", 0).tokens,
                  history_per_s=np.full(60, 100.0))  # fmt: skip
-    assert initial_replicas(quiet, chat.cluster, chat.limits)[0] == math.ceil(100.0 / chat.limits.capacity_per_s[0])
+    assert initial_replicas(quiet, chat.limits)[0] == math.ceil(100.0 / chat.limits.capacity_per_s[0])
+
+
+def test_the_first_fleet_carries_the_busiest_minute_of_the_lead_time_and_nothing_later(chat: Scenario) -> None:
+    values = np.full(3600, 50.0, np.float32)
+    lead_s = float(chat.limits.start_p95_s[0])
+    values[300:360] = 150.0  # a minute within the lead time
+    values[int(lead_s) + 120 :] = 300.0  # what a scaler could have ordered for
+    load = Load("busy", 1.0, values, "poisson", chat.sample_load("train", 0).tokens)
+    capacity = chat.limits.capacity_per_s[0]
+    assert initial_replicas(load, chat.limits)[0] == math.ceil(150.0 / capacity)
+    assert initial_replicas(load, chat.limits, cell=400)[0] >= math.ceil(300.0 / capacity)
 
 
 def test_gymnasium_and_stable_baselines_accept_the_environments() -> None:
