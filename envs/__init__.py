@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from envs.registration import register_all
 from rlscale.errors import ScenarioError, nearest
 from rlscale.scenario import Scenario, load_scenario
 
@@ -28,3 +29,6 @@ def scenario_path(name: str) -> Path:
 def get_scenario(name: str) -> Scenario:
     """A scenario by name or path."""
     return load_scenario(scenario_path(name))
+
+
+register_all(scenario_names())

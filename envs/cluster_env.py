@@ -6,85 +6,93 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from envs import get_scenario
-from envs.actions import LEVELS, headroom_targets
-from envs.reward import scale_of
-from rlscale.features import HIGHEST, LOWEST, FeatureExtractor
-from rlscale.feedback import reward
-from rlscale.loop import initial_replicas
-from rlscale.monitor import Monitor
-from rlscale.sim.world import SimWorld
+from envs.batch import TERMS, ClusterBatch
+from envs.spaces import action_space, observation_space
+from rlscale.actions import action_map
+from rlscale.scenario import Split
+
+RECENT = 240  # intervals a picture shows
 
 
-class ClusterEnv(gymnasium.Env[NDArray[np.float32], np.int64]):
-    """Actions are headroom levels over the demand estimate; one episode is one whole load, ended by truncation."""
+class ClusterEnv(gymnasium.Env[NDArray[np.float32], Any]):
+    """One episode is one whole load of a split, ended by truncation.
 
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012 (Gymnasium declares it so)
+    `action`: "headroom" (level over the demand estimate), "delta" (replicas more or fewer), "pool-deltas" (per pool) or
+    "continuous". Rewards are per interval and unscaled; `info` holds their raw terms.
+    """
 
-    def __init__(self, scenario: str = "chat", split: str = "train", render_mode: str | None = None) -> None:
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's)
+
+    def __init__(
+        self, scenario: str = "chat", split: Split = "train", action: str = "headroom", render_mode: str | None = None
+    ) -> None:
         self.scenario, self.split, self.render_mode = get_scenario(scenario), split, render_mode
         self.known = self.scenario.limits
-        self.observation_space = spaces.Box(LOWEST, HIGHEST, dtype=np.float32)
-        self.action_space = spaces.Discrete(len(LEVELS))
-        self._price = np.array([pool.node.usd_per_s(pool.spot) for pool in self.scenario.cluster.pools])
+        self.actions = action_map(action)
+        self.observation_space: Any = observation_space()
+        self.action_space = action_space(self.actions, len(self.scenario.cluster.pools))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """A load of the split and its luck, both from the seed; `options={"load_seed": n}` fixes the load."""
+        """A load of the split and its luck, both from the seed.
+
+        `options` may fix `load_seed`, `luck_seed`, the `first_cell` of the load and the number of `intervals`.
+        """
         super().reset(seed=seed)
-        load_seed = int((options or {}).get("load_seed", self.np_random.integers(0, 1_000_000)))
-        luck = int((options or {}).get("luck_seed", load_seed))
-        spec = self.scenario.cluster
-        self.load = self.scenario.sample_load(self.split, load_seed)  # type: ignore[arg-type]
-        self.scale = scale_of(self.scenario, [self.load])
-        self.world = SimWorld(spec, [self.load], [luck], np.array([initial_replicas(self.load, self.known)]))
-        self.monitor = Monitor(self.world, self.known)
-        self.features = FeatureExtractor(self.known, spec.interval_s)
-        self.features.reset(slice(None), self.load.history_per_s, self.load.history_step_s)
-        self.intervals = max(1, int(self.load.duration_s / spec.interval_s + 1e-9))
-        self.passed = 1
-        self.world.wait()
-        return self._look(), {}
+        chosen = options or {}
+        load_seed = int(chosen.get("load_seed", self.np_random.integers(0, 1_000_000)))
+        luck, first = int(chosen.get("luck_seed", load_seed)), int(chosen.get("first_cell", 0))
+        self.load = self.scenario.sample_load(self.split, load_seed)
+        self.batch = ClusterBatch(self.scenario, [self.load], 1, self.actions)
+        whole = max(1, (len(self.load.values) - first) // self.scenario.cluster.substeps)
+        length = np.array([int(chosen.get("intervals", whole))])
+        self.batch.begin(np.array([0]), np.array([0]), np.array([first]), np.array([luck], np.uint64), length)
+        self._trail: list[tuple[float, ...]] = []
+        return self.batch.look()[0], {}
 
-    def step(self, action: np.int64) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Execute, one control interval, Feedback, Monitor."""
-        before = self._totals()
-        self.world.apply(headroom_targets(np.array([LEVELS[int(action)]]), self._seen, self.known))
-        self.world.wait()
-        self.passed += 1
-        cost, missed, churn = (float(now - then) for now, then in zip(self._totals(), before, strict=True))
-        value = reward(cost, missed, churn, self.scale, self.scenario.weights)
-        info = {
-            "cost_usd": cost,
-            "missed": missed,
-            "churn": churn,
-            "reward_cost": -value.cost,
-            "reward_missed": -self.scenario.weights.missed * value.missed,
-            "reward_churn": -self.scenario.weights.churn * value.churn,
-            "target": tuple(int(count) for count in self.world.pool["target"][0]),
-        }
-        return self._look(), float(value.total), False, self.passed >= self.intervals, info
+        batch = self.batch
+        batch.step(np.asarray(action)[None])
+        info: dict[str, Any] = {name: float(batch.terms[name][0]) for name in TERMS}
+        info["target"] = tuple(int(count) for count in batch.world.pool["target"][0])
+        if self.render_mode == "rgb_array":
+            self._trail = [*self._trail[1 - RECENT :], self._now()]
+        return batch.observation[0], float(batch.reward[0]), False, bool(batch.ended[0]), info
 
-    def render(self) -> str | None:
-        """One line of text."""
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Which actions change what they say, given the limits (the name that maskable agents ask for)."""
+        found: NDArray[np.bool_] = self.actions.mask(self.batch.seen, self.known)[0]
+        return found
+
+    @property
+    def world(self) -> Any:
+        """The simulator."""
+        return self.batch.world
+
+    def render(self) -> Any:
+        """One line of text, or a picture of the last intervals: load against ready and pending capacity."""
+        if self.render_mode == "rgb_array":
+            from envs.picture import picture
+
+            return picture(self._trail, self.scenario.cluster.interval_s)
         if self.render_mode != "ansi":
             return None
-        pool, cluster = self.world.pool[0], self.world.cluster[0]
-        waiting = max(0.0, float(cluster["queued"] - cluster["left"]))
+        pool = self.batch.world.pool[0]
+        t_s, _, _, waiting = self._now()[:4]
         return (
-            f"t={self.world.t_s[0]:.0f}s ready={pool['ready'].tolist()} pending={pool['pending'].tolist()} "
+            f"t={t_s:.0f}s ready={pool['ready'].tolist()} pending={pool['pending'].tolist()} "
             f"target={pool['target'].tolist()} waiting={waiting:.0f} running={pool['running'].sum():.0f}"
         )
 
-    def _look(self) -> NDArray[np.float32]:
-        self._seen = self.monitor.observe()
-        vector: NDArray[np.float32] = self.features.push(self._seen)[0]
-        return vector
-
-    def _totals(self) -> tuple[float, float, float]:
-        cluster = self.world.cluster[0]
-        return float(self.world.pool["node_s"][0] @ self._price), float(cluster["missed"]), float(cluster["churn"])
+    def _now(self) -> tuple[float, float, float, float, float]:
+        """Time, ready and pending capacity, waiting requests, load per second."""
+        world, pool, cluster = self.batch.world, self.batch.world.pool[0], self.batch.world.cluster[0]
+        capacity = self.known.capacity_per_s
+        waiting = max(0.0, float(cluster["queued"] - cluster["left"]))
+        rate = float(np.nan_to_num(self.batch.seen.arrival_per_s[0]))
+        return float(world.t_s[0]), float(pool["ready"] @ capacity), float(pool["pending"] @ capacity), waiting, rate

@@ -66,13 +66,14 @@ def _one(args: argparse.Namespace, seed: int) -> None:
     """One seed from nothing to its policy folder."""
     from agents._ppo import Settings, train, weights
     from envs import get_scenario
-    from envs.actions import LEVELS
-    from envs.vector import ClusterVecEnv
+    from envs.sb3 import ClusterVecEnv
+    from envs.vector import ClusterVectorEnv
+    from rlscale.actions import LEVELS
     from rlscale.policy import save_policy
 
     scenario = get_scenario(args.scenario)
     settings = Settings() if args.n_timesteps is None else replace(Settings(), steps=args.n_timesteps)
-    env = ClusterVecEnv(scenario, args.n_envs, seed)
+    env = ClusterVecEnv(ClusterVectorEnv(args.n_envs, scenario), seed)
     judge = _Judge(scenario, LEVELS)
     began = time.perf_counter()
     start = int(np.argmin(np.abs(np.array(LEVELS) - START_LEVEL)))

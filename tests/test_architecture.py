@@ -25,6 +25,7 @@ LEVELS = {
     "rlscale.execute": 2,
     "rlscale.feedback": 2,
     "rlscale.features": 2,
+    "rlscale.actions": 2,
     "rlscale.registry": 2,
     "rlscale.sim": 2,
     "rlscale.workloads": 2,

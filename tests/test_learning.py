@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from envs import get_scenario
-from envs.actions import LEVELS
-from envs.vector import EPISODE_INTERVALS, ClusterVecEnv
+from envs.batch import EPISODE_INTERVALS
+from envs.sb3 import ClusterVecEnv
+from envs.vector import ClusterVectorEnv
 from experiments.__main__ import main
+from rlscale.actions import LEVELS
 from rlscale.checks import limits_of, observation
 from rlscale.errors import PolicyError
 from rlscale.features import FEATURES, NAMES, FeatureExtractor
@@ -118,7 +120,7 @@ def test_a_missing_file_nan_weights_and_an_existing_folder_are_refused(folder: P
 
 
 def test_the_vector_environment_keeps_the_last_observation_of_an_episode() -> None:
-    env = ClusterVecEnv(get_scenario("chat"), 8, seed=0, loads=2)
+    env = ClusterVecEnv(ClusterVectorEnv(8, "chat", loads=2), seed=0)
     first = env.reset()
     assert first.shape == (8, len(NAMES))
     ended = 0

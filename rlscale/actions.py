@@ -1,0 +1,197 @@
+"""Action maps: from what an agent outputs to bounded targets, for many clusters at once and for one alike.
+
+A map is a frozen value that the policy folder stores, so that training and deployment use the same lines. `sizes` says
+what an agent chooses from: one number for a discrete choice, several for one choice per pool, none for a number
+in [-1, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlscale.errors import PolicyError, nearest
+from rlscale.execute import by_price
+from rlscale.types import Floats, Ints, Observation, ScalingLimits
+
+# Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
+LEVELS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.45, 1.7, 2.1)
+STEPS = (-4, -2, -1, 0, 1, 2, 4)
+_ROUNDING = 1e-9
+
+
+class ActionMap(Protocol):
+    """What an agent's output means."""
+
+    @property
+    def kind(self) -> str:
+        """Name in policy folders and on the command line."""
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """Choices per dimension; empty for one number in [-1, 1]."""
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """(n, P) bounded targets for (n,) or (n, dimensions) actions."""
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """(n, choices of all dimensions) which of them change what they say, given the limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Headroom:
+    """A level times the demand estimate (rate + backlog / drain_s), allocated to the cheapest pools first.
+
+    The demand is that of the reactive rule, so the agent learns what to correct of it. Clusters whose metrics are
+    missing hold their targets.
+    """
+
+    levels: tuple[float, ...] = LEVELS
+    kind: ClassVar[str] = "headroom"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """One choice of a level."""
+        return (len(self.levels),)
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """See `headroom_targets`."""
+        return headroom_targets(np.asarray(self.levels)[actions], seen, known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """Every level is feasible: the limits bound what it asks for."""
+        return np.ones((_rows(seen), len(self.levels)), np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuous:
+    """A number in [-1, 1] between the lowest and the highest level, on a logarithmic scale."""
+
+    lowest: float = LEVELS[0]
+    highest: float = LEVELS[-1]
+    kind: ClassVar[str] = "continuous"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """A number, not a choice."""
+        return ()
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """See `headroom_targets`."""
+        share = (np.clip(np.asarray(actions, np.float64).reshape(_rows(seen)), -1.0, 1.0) + 1.0) / 2.0
+        return headroom_targets(self.lowest * (self.highest / self.lowest) ** share, seen, known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """There is nothing to choose from."""
+        return np.ones((_rows(seen), 0), np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Replicas more or fewer than the last bounded target, of the cheapest pool; the others keep theirs."""
+
+    steps: tuple[int, ...] = STEPS
+    kind: ClassVar[str] = "delta"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """One choice of a step."""
+        return (len(self.steps),)
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """Within the limits; a step beyond them goes as far as they allow."""
+        target = _targets(seen).copy()
+        target[:, by_price(known)[0]] += np.asarray(self.steps, np.int64)[np.asarray(actions).reshape(len(target))]
+        return _bounded(target, known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """Steps that stay within the limits; standing still always does."""
+        pool = by_price(known)[0]
+        return _feasible(_targets(seen)[:, pool], self.steps, known, pool)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolDeltas:
+    """One step per pool."""
+
+    steps: tuple[int, ...] = STEPS
+    kind: ClassVar[str] = "pool-deltas"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """One choice per pool."""
+        return (len(self.steps),) * pools
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """Within the limits of every pool."""
+        target = _targets(seen)
+        return _bounded(target + np.asarray(self.steps, np.int64)[np.asarray(actions).reshape(target.shape)], known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """Side by side, pool after pool."""
+        target = _targets(seen)
+        return np.concatenate([_feasible(target[:, p], self.steps, known, p) for p in range(target.shape[1])], axis=1)
+
+
+MAPS: dict[str, Any] = {"headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas}
+
+
+def action_map(name: str, **settings: Any) -> ActionMap:
+    """A map by its name; settings that it does not have are refused."""
+    if name not in MAPS:
+        raise PolicyError(f"unknown action map '{name}'; {nearest(name, MAPS)}")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    try:
+        found: ActionMap = MAPS[name](**values)
+    except TypeError as error:
+        raise PolicyError(f"action map '{name}': {error}") from None
+    return found
+
+
+def described(actions: ActionMap) -> dict[str, Any]:
+    """For a manifest; `action_map(**described(m))` gives the map back."""
+    return {"name": actions.kind, **asdict(actions)}  # type: ignore[call-overload]
+
+
+def from_manifest(entry: Mapping[str, Any]) -> ActionMap:
+    """The map a manifest describes."""
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise PolicyError(f"action map {entry!r}; expected a mapping with a name")
+    return action_map(**entry)
+
+
+def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: ScalingLimits) -> Ints:
+    """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
+    demand = np.atleast_1d(np.asarray(seen.arrival_per_s + seen.waiting / known.drain_s, dtype=np.float64))
+    wanted = allocate_many(levels * np.nan_to_num(demand), known)
+    return np.where(np.isfinite(demand)[:, None], wanted, _targets(seen))
+
+
+def allocate_many(capacity_per_s: Floats, known: ScalingLimits) -> Ints:
+    """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first."""
+    target = np.tile(known.min_replicas.astype(np.int64), (len(capacity_per_s), 1))
+    missing = capacity_per_s - float(np.dot(known.min_replicas, known.capacity_per_s))
+    for pool in by_price(known):
+        each = float(known.capacity_per_s[pool])
+        room = int(known.max_replicas[pool] - known.min_replicas[pool])
+        added = np.where(missing > 0, np.minimum(room, np.ceil(missing / each - _ROUNDING)), 0.0)
+        target[:, pool] += added.astype(np.int64)
+        missing = missing - added * each
+    return target
+
+
+def _rows(seen: Observation) -> int:
+    return len(np.atleast_1d(seen.arrival_per_s))
+
+
+def _targets(seen: Observation) -> Ints:
+    return np.atleast_2d(np.asarray(seen.target, dtype=np.int64))
+
+
+def _bounded(target: Ints, known: ScalingLimits) -> Ints:
+    return np.clip(target, known.min_replicas, known.max_replicas).astype(np.int64)
+
+
+def _feasible(now: Ints, steps: tuple[int, ...], known: ScalingLimits, pool: int) -> NDArray[np.bool_]:
+    then = now[:, None] + np.asarray(steps)
+    inside = (then >= known.min_replicas[pool]) & (then <= known.max_replicas[pool])
+    return np.asarray(inside | (np.asarray(steps) == 0))
