@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from experiments.__main__ import one_thread_per_process
 
 one_thread_per_process()
+# A shell starts background jobs with Ctrl-C ignored, and their children inherit it; tests press it all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
