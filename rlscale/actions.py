@@ -20,6 +20,7 @@ from rlscale.types import Floats, Ints, Observation, ScalingLimits
 
 # Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
 LEVELS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.45, 1.7, 2.1)
+CALIBRATED = 1.2
 STEPS = (-4, -2, -1, 0, 1, 2, 4)
 _ROUNDING = 1e-9
 
@@ -39,6 +40,12 @@ class ActionMap(Protocol):
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """(n, choices of all dimensions) which of them change what they say, given the limits."""
+
+    def words(self, action: Any) -> str:
+        """One action in words, for logs."""
+
+    def neutral(self) -> int:
+        """The choice, in every dimension, that an agent which knows nothing yet should prefer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,14 @@ class Headroom:
         """Every level is feasible: the limits bound what it asks for."""
         return np.ones((_rows(seen), len(self.levels)), np.bool_)
 
+    def words(self, action: Any) -> str:
+        """`1.2 x demand`."""
+        return f"{self.levels[int(action)]:g} x demand"
+
+    def neutral(self) -> int:
+        """The level of the calibrated reactive rule."""
+        return int(np.argmin(np.abs(np.asarray(self.levels) - CALIBRATED)))
+
 
 @dataclass(frozen=True, slots=True)
 class Continuous:
@@ -79,12 +94,23 @@ class Continuous:
 
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """See `headroom_targets`."""
-        share = (np.clip(np.asarray(actions, np.float64).reshape(_rows(seen)), -1.0, 1.0) + 1.0) / 2.0
-        return headroom_targets(self.lowest * (self.highest / self.lowest) ** share, seen, known)
+        return headroom_targets(self._level(np.asarray(actions, np.float64).reshape(_rows(seen))), seen, known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """There is nothing to choose from."""
         return np.ones((_rows(seen), 0), np.bool_)
+
+    def words(self, action: Any) -> str:
+        """`1.234 x demand`."""
+        return f"{float(self._level(np.asarray(action, np.float64).reshape(1))[0]):.4g} x demand"
+
+    def neutral(self) -> int:
+        """There are no choices."""
+        return 0
+
+    def _level(self, actions: NDArray[np.float64]) -> NDArray[np.float64]:
+        share = (np.clip(actions, -1.0, 1.0) + 1.0) / 2.0
+        return np.asarray(self.lowest * (self.highest / self.lowest) ** share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +135,14 @@ class Delta:
         pool = by_price(known)[0]
         return _feasible(_targets(seen)[:, pool], self.steps, known, pool)
 
+    def words(self, action: Any) -> str:
+        """`+2 replicas`."""
+        return f"{self.steps[int(action)]:+d} replicas"
+
+    def neutral(self) -> int:
+        """Standing still."""
+        return self.steps.index(0)
+
 
 @dataclass(frozen=True, slots=True)
 class PoolDeltas:
@@ -130,6 +164,14 @@ class PoolDeltas:
         """Side by side, pool after pool."""
         target = _targets(seen)
         return np.concatenate([_feasible(target[:, p], self.steps, known, p) for p in range(target.shape[1])], axis=1)
+
+    def words(self, action: Any) -> str:
+        """`+2, +0, -1 replicas`."""
+        return ", ".join(f"{self.steps[int(choice)]:+d}" for choice in action) + " replicas"
+
+    def neutral(self) -> int:
+        """Standing still."""
+        return self.steps.index(0)
 
 
 MAPS: dict[str, Any] = {"headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas}

@@ -27,11 +27,16 @@ def hold(seen: Observation, why: str) -> Decision:
 
 
 def blind(seen: Observation, **metrics: float) -> str:
-    """Why these metrics cannot be decided upon; empty when they can. No traffic is a metric, NaN is none."""
+    """Why these metrics cannot be decided upon; empty when they can. No traffic is a metric, NaN is none.
+
+    All metrics here are counts, rates and shares: below 0 is a broken exporter.
+    """
     if not seen.age_s <= max(STALE_S, 3 * seen.interval_s):
         return f"metrics are {seen.age_s:.0f} s old"
     missing = [name for name, value in metrics.items() if not math.isfinite(value)]
-    return f"no value for {', '.join(missing)}" if missing else ""
+    if missing:
+        return f"no value for {', '.join(missing)}"
+    return ", ".join(f"{name} is {value:g}" for name, value in metrics.items() if value < 0)
 
 
 # What is asked, what is there.

@@ -1,0 +1,93 @@
+"""DQN by Stable-Baselines3 on a vector environment: every cluster explores by itself, targets are double. Needs torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents._hyperparameters import DqnSettings, rates
+from agents._network import to_network
+from agents._ppo import ACTIVATIONS
+from agents._standardise import Standardise, measured
+from rlscale.actions import ActionMap
+from rlscale.network import Network
+
+
+class BatchDQN(DQN):
+    """Stable-Baselines3's DQN throws one coin for all clusters at once and takes the maximum of the target network.
+
+    Here every cluster throws its own, and the network that learns picks the action that the target network judges
+    (double Q-learning), which keeps the values of equally good actions from creeping up.
+    """
+
+    double = True
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[NDArray[Any], Any]:
+        """Greedy actions, some of them replaced by random ones unless `deterministic`."""
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        if not deterministic and np.ndim(actions):
+            explore = np.random.random(len(actions)) < self.exploration_rate
+            random = np.random.randint(0, self.action_space.n, len(actions))  # type: ignore[attr-defined]
+            actions = np.where(explore, random, actions)
+        return actions, state
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Temporal-difference updates on batches of the replay buffer."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        assert self.replay_buffer is not None
+        losses, values = [], []
+        for _ in range(gradient_steps):
+            batch = self.replay_buffer.sample(batch_size)
+            target = self._targets(batch)
+            value = self.q_net(batch.observations).gather(1, batch.actions.long())
+            loss = torch.nn.functional.smooth_l1_loss(value, target)
+            self.policy.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            losses.append(loss.detach())
+            values.append(value.detach().mean())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", float(torch.stack(losses).mean()))
+        self.logger.record("train/q_mean", float(torch.stack(values).mean()))
+
+    def _targets(self, batch: Any) -> torch.Tensor:
+        discount = self.gamma if batch.discounts is None else batch.discounts
+        with torch.no_grad():
+            judged = self.q_net_target(batch.next_observations)
+            chooser = self.q_net(batch.next_observations) if self.double else judged
+            best = judged.gather(1, chooser.argmax(dim=1, keepdim=True))
+            target: torch.Tensor = batch.rewards + (1 - batch.dones) * discount * best
+        return target
+
+
+def build(env: VecEnv, settings: DqnSettings, actions: ActionMap, seed: int, device: str) -> BatchDQN:
+    """An untrained model."""
+    kwargs: dict[str, Any] = {"net_arch": list(settings.hidden), "activation_fn": ACTIVATIONS[settings.activation]}
+    if settings.standardise:
+        kwargs |= {"features_extractor_class": Standardise, "features_extractor_kwargs": measured(env, seed)}
+    model = BatchDQN(
+        "MlpPolicy", env, learning_rate=rates(settings.learning_rate), buffer_size=settings.buffer_size,
+        learning_starts=settings.learning_starts, batch_size=settings.batch_size, gamma=settings.gamma,
+        train_freq=(settings.train_freq, "step"), gradient_steps=settings.gradient_steps,
+        n_steps=settings.n_step_return, target_update_interval=max(settings.target_update_interval, env.num_envs),
+        exploration_fraction=settings.exploration_fraction, exploration_final_eps=settings.exploration_final_eps,
+        max_grad_norm=settings.max_grad_norm, policy_kwargs=kwargs, seed=seed, device=device, verbose=0,
+    )  # fmt: skip
+    model.double = settings.double
+    return model
+
+
+def network(model: DQN, settings: DqnSettings) -> Network:
+    """The Q network; its outputs are values of actions."""
+    q_net: Any = model.q_net
+    return to_network(q_net.features_extractor, list(q_net.q_net), settings.activation)
