@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents._hyperparameters import DqnSettings, rates
 from agents._network import to_network
-from agents._ppo import ACTIVATIONS
-from agents._standardise import Standardise, measured
+from agents._ppo import policy_kwargs
+from agents._standardise import Statistics
 from rlscale.actions import ActionMap
 from rlscale.network import Network
 
@@ -70,11 +70,11 @@ class BatchDQN(DQN):
         return target
 
 
-def build(env: VecEnv, settings: DqnSettings, actions: ActionMap, seed: int, device: str) -> BatchDQN:
+def build(
+    env: VecEnv, settings: DqnSettings, actions: ActionMap, seed: int, device: str, statistics: Statistics | None
+) -> BatchDQN:
     """An untrained model."""
-    kwargs: dict[str, Any] = {"net_arch": list(settings.hidden), "activation_fn": ACTIVATIONS[settings.activation]}
-    if settings.standardise:
-        kwargs |= {"features_extractor_class": Standardise, "features_extractor_kwargs": measured(env, seed)}
+    kwargs = policy_kwargs(settings, statistics)
     model = BatchDQN(
         "MlpPolicy", env, learning_rate=rates(settings.learning_rate), buffer_size=settings.buffer_size,
         learning_starts=settings.learning_starts, batch_size=settings.batch_size, gamma=settings.gamma,

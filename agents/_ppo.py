@@ -10,18 +10,26 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents._hyperparameters import PpoSettings, rates
 from agents._network import to_network
-from agents._standardise import Standardise, measured
+from agents._standardise import Standardise, Statistics
 from rlscale.actions import ActionMap
 from rlscale.network import Network
 
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}
 
 
-def build(env: VecEnv, settings: PpoSettings, actions: ActionMap, seed: int, device: str) -> PPO:
-    """An untrained model; it prefers to stand still by `start_bias`, so that learning starts at a sensible rule."""
+def policy_kwargs(settings: Any, statistics: Statistics | None) -> dict[str, Any]:
+    """Shape of the networks, and the standardisation in front of them when there are `statistics`."""
     kwargs: dict[str, Any] = {"net_arch": list(settings.hidden), "activation_fn": ACTIVATIONS[settings.activation]}
-    if settings.standardise:
-        kwargs |= {"features_extractor_class": Standardise, "features_extractor_kwargs": measured(env, seed)}
+    if statistics is not None:
+        kwargs |= {"features_extractor_class": Standardise, "features_extractor_kwargs": statistics}
+    return kwargs
+
+
+def build(
+    env: VecEnv, settings: PpoSettings, actions: ActionMap, seed: int, device: str, statistics: Statistics | None
+) -> PPO:
+    """An untrained model; it prefers to stand still by `start_bias`, so that learning starts at a sensible rule."""
+    kwargs = policy_kwargs(settings, statistics)
     model = PPO(
         "MlpPolicy", env, learning_rate=rates(settings.learning_rate), n_steps=settings.n_steps,
         batch_size=min(settings.batch_size, settings.n_steps * env.num_envs), n_epochs=settings.n_epochs,

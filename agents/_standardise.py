@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from rlscale.network import CLIP
 
+Statistics = dict[str, NDArray[np.float32]]  # mean and std, (features,) each
 STEPS = 64  # of every cluster, with random actions
 LEAST_STD = 0.05  # a feature that stood still while measuring must not explode when it moves
 
@@ -31,7 +32,7 @@ class Standardise(BaseFeaturesExtractor):
         return torch.clamp(shifted, -CLIP, CLIP)
 
 
-def measured(env: VecEnv, seed: int) -> dict[str, NDArray[np.float32]]:
+def measured(env: VecEnv, seed: int) -> Statistics:
     """Mean and standard deviation of the observations under random actions."""
     rng = np.random.default_rng([seed, 2])
     seen = [env.reset()]

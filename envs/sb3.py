@@ -11,11 +11,18 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from envs.vector import ClusterVectorEnv
 
-REWARD_SHARE = 0.1  # rewards are about -1 per interval; this keeps value targets near 1
+REWARD_SHARE = 0.1  # keeps value targets near 1
+# Rewards are about -1 per interval, the cost of the reference fleet. Counted from there they are about 0, and values
+# need not first learn a constant a hundred times larger than what one action changes.
+REWARD_ZERO = -1.0
+DRAINED = ("cost_usd", "missed", "churn")
 
 
 class ClusterVecEnv(VecEnv):
-    """Adapter of a `ClusterVectorEnv`; rewards are scaled by `reward_share`, returns in `info["episode"]` are not."""
+    """Adapter of a `ClusterVectorEnv`.
+
+    Rewards are (reward - REWARD_ZERO) x `reward_share`; returns in `info["episode"]` are the environment's own.
+    """
 
     def __init__(self, vector: ClusterVectorEnv, seed: int = 0, reward_share: float = REWARD_SHARE) -> None:
         self.vector, self.reward_share, self._seed = vector, reward_share, seed
@@ -23,8 +30,8 @@ class ClusterVecEnv(VecEnv):
         super().__init__(vector.num_envs, vector.single_observation_space, vector.single_action_space)
         self._infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._filled: NDArray[Any] = np.zeros(0, np.int64)
-        self.totals = np.zeros(3)  # USD, missed requests and churn of all rows since the start
-        self.intervals = 0
+        self._sums = dict.fromkeys(DRAINED, 0.0)
+        self._intervals = 0
 
     def reset(self) -> NDArray[np.float32]:
         """Begin every row anew."""
@@ -38,8 +45,9 @@ class ClusterVecEnv(VecEnv):
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
         """One control interval; new episodes where the old ones ended."""
         observation, value, _, done, found = self.vector.step(self._actions)
-        self.totals += [found["cost_usd"].sum(), found["missed"].sum(), found["churn"].sum()]
-        self.intervals += self.num_envs
+        for name in self._sums:
+            self._sums[name] += float(found[name].sum())
+        self._intervals += self.num_envs
         for r in self._filled:
             self._infos[r].clear()
         self._filled = np.flatnonzero(done)
@@ -48,7 +56,20 @@ class ClusterVecEnv(VecEnv):
             self._infos[r].update(
                 {"terminal_observation": found["final_obs"][r], "TimeLimit.truncated": True, "episode": episode}
             )
-        return observation, (self.reward_share * value).astype(np.float32), done, self._infos
+        return observation, (self.reward_share * (value - REWARD_ZERO)).astype(np.float32), done, self._infos
+
+    def drain(self) -> dict[str, float]:
+        """Means per interval since the last call, by TensorBoard name; empty when nothing happened."""
+        if self._intervals == 0:
+            return {}
+        means = {f"rollout/{name}": total / self._intervals for name, total in self._sums.items()}
+        self._sums, self._intervals = dict.fromkeys(DRAINED, 0.0), 0
+        return means
+
+    @property
+    def scenario(self) -> Any:
+        """What the clusters are."""
+        return self.vector.scenario
 
     def action_masks(self) -> NDArray[np.bool_]:
         """For maskable agents."""

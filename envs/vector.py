@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from envs import get_scenario
 from envs.batch import EPISODE_INTERVALS, TERMS, ClusterBatch, Windows
 from envs.spaces import action_space, observation_space
-from rlscale.actions import action_map
+from rlscale.actions import ActionMap, action_map
 from rlscale.scenario import Scenario, Split
 
 
@@ -29,7 +29,7 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
         num_envs: int = 1,
         scenario: str | Scenario = "chat",
         split: Split = "train",
-        action: str = "headroom",
+        action: str | ActionMap = "headroom",
         loads: int = 16,
         episode_intervals: int = EPISODE_INTERVALS,
         threads: int = 1,
@@ -38,7 +38,7 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
         self.num_envs, self.render_mode, self.split, self.count = num_envs, render_mode, split, loads
         self.scenario = scenario if isinstance(scenario, Scenario) else get_scenario(scenario)
         self.length, self.threads = episode_intervals, threads
-        self.actions = action_map(action)
+        self.actions = action_map(action) if isinstance(action, str) else action
         self.single_observation_space = observation_space()
         self.single_action_space = action_space(self.actions, len(self.scenario.cluster.pools))
         self.observation_space = batch_space(self.single_observation_space, num_envs)

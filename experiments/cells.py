@@ -147,7 +147,7 @@ def build_scaler(setting: Setting, scenario: Scenario, learnt_params: dict[str, 
     """A fresh scaler for one run."""
     values = {} if setting.knob is None or setting.value is None else {setting.knob: setting.value}
     if setting.policy is not None:
-        from rlscale.policy import load_policy
+        from rlscale.policy_folder import load_policy
 
         return load_policy(setting.policy, scenario.limits, **setting.params, **values)
     kind = outside(setting.name) if ":" in setting.name else get("agents", "SCALERS", setting.name, "scaler")

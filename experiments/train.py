@@ -1,6 +1,7 @@
-"""Train an agent on a scenario's training loads; keep the version that is best on its validation loads.
+"""Train agents on a scenario's training loads; keep of each seed what is best on the validation loads.
 
-Every seed ends as a policy folder OUT/seed-<n> that `compare` takes as `policy:OUT/seed-<n>`.
+Every seed ends as a policy folder OUT/seed-<n> that `compare` takes as `policy:OUT/seed-<n>`, and all of them together
+as `policy:OUT/seed-*`. Watch a training with `tensorboard --logdir OUT/tensorboard`.
 """
 
 from __future__ import annotations
@@ -8,139 +9,148 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import multiprocessing
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from experiments.run_folder import RunFolder
+from rlscale.errors import PolicyError, ScenarioError
 
-from rlscale.errors import ResultError, ScenarioError
-
-WATCHES = 10  # evaluations on validation loads per training
-VALIDATION_LOADS = 2
-START_LEVEL = 1.2  # of the untrained policy: about the calibrated rule
+WORKERS = 2
+ALGOS = ("ppo", "dqn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `python -m experiments train`."""
-    parser.add_argument("--algo", choices=["ppo"], default="ppo")
-    parser.add_argument("--scenario", "--env", default="chat", help="name or file (default chat)")
-    parser.add_argument("--out", type=Path, required=True, help="new folder; one policy folder per seed appears in it")
+    """Arguments of `python -m experiments train`; where rl_zoo3 has the same, the flag has its name."""
+    parser.add_argument("--algo", choices=ALGOS, default="ppo")
+    parser.add_argument("--env", "--scenario", default="chat", help="rlscale/Chat-v0, chat, or a file (default chat)")
+    parser.add_argument("--out", type=Path, default=None, help="new folder (default LOG_FOLDER/<algo>-<env>-<time>)")
+    parser.add_argument("-f", "--log-folder", type=Path, default=Path("runs"), help="where new folders go")
     parser.add_argument("--seed", type=int, default=0, help="first training seed")
-    parser.add_argument("--seeds", type=int, default=1, help="how many training seeds, in up to two processes")
+    parser.add_argument("--seeds", type=int, default=1, help="how many training seeds")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="processes for several seeds (default 2)")
     parser.add_argument("-n", "--n-timesteps", type=int, default=None, help="environment steps per seed")
-    parser.add_argument("--n-envs", type=int, default=256)
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="cpu")
+    parser.add_argument("--n-envs", type=int, default=None, help="clusters that run side by side")
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--eval-freq", type=int, default=0, help="steps between evaluations (default a tenth of -n)")
+    parser.add_argument("--eval-episodes", type=int, default=4, help="validation loads (default 4)")
+    parser.add_argument("--save-freq", type=int, default=0, help="steps between checkpoints (default as evaluations)")
+    parser.add_argument("-conf", "--conf-file", type=Path, default=None, help="YAML of hyper-parameters by scenario")
+    parser.add_argument("-params", "--hyperparams", nargs="+", default=[], metavar="NAME:VALUE",
+                        help="changed hyper-parameters, for example gamma:0.98 action:delta")  # fmt: skip
+    parser.add_argument("-tb", "--tensorboard-log", type=Path, default=None, help="folder (default OUT/tensorboard)")
+    parser.add_argument("--resume", action="store_true", help="go on with the interrupted training in --out")
+    parser.add_argument("--track", action="store_true", help="log to Weights & Biases; offline without network or key")
+    parser.add_argument("--wandb-project-name", default="rlscale")
+    parser.add_argument("--wandb-entity", default=None)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train every seed."""
-    from envs import get_scenario
-
-    if args.n_timesteps is not None and args.n_timesteps < 1:
-        raise ScenarioError(f"-n {args.n_timesteps}; expected at least 1 step")
-    if args.device == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise ScenarioError("--device cuda: torch sees no CUDA device; use --device cpu or a CUDA build of torch")
-    get_scenario(args.scenario)  # a wrong one is refused before anything is written
-    seeds = list(range(args.seed, args.seed + args.seeds))
-    for seed in seeds:
-        folder = args.out / f"seed-{seed}"
-        if folder.exists():
-            raise ResultError(f"{folder} exists; choose another --out or --seed, nothing is overwritten")
-    args.out.mkdir(parents=True, exist_ok=True)
-    if len(seeds) == 1:
-        _one(args, seeds[0])
-        return 0
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(2, len(seeds)), mp_context=context) as pool:
-        for done in concurrent.futures.as_completed([pool.submit(_one, args, seed) for seed in seeds]):
-            done.result()
+    began = time.perf_counter()
+    plans = plans_of(args)
+    asked = _asked(args, plans[0])
+    with plans[0].folder.opened(asked, args.resume):
+        _train_all(plans, args.workers)
+    seeds = f"{len(plans)} seeds" if len(plans) > 1 else "1 seed"
+    print(f"{seeds} in {time.perf_counter() - began:.0f} s: {plans[0].folder.path}")
+    print(f"compare with: python -m experiments compare --scenario {args.env} "
+          f"--scalers headroom,'policy:{plans[0].folder.path}/seed-*' --out results/mine")  # fmt: skip
     return 0
 
 
-def _one(args: argparse.Namespace, seed: int) -> None:
-    """One seed from nothing to its policy folder."""
-    from agents._ppo import Settings, train, weights
+def plans_of(args: argparse.Namespace) -> list[Any]:
+    """What each seed trains; everything that can be refused is refused here, before anything is written."""
+    from agents._hyperparameters import changes_from, settings_for
     from envs import get_scenario
-    from envs.sb3 import ClusterVecEnv
-    from envs.vector import ClusterVectorEnv
-    from rlscale.actions import LEVELS
-    from rlscale.policy import save_policy
+    from experiments._training import Plan
 
-    scenario = get_scenario(args.scenario)
-    settings = Settings() if args.n_timesteps is None else replace(Settings(), steps=args.n_timesteps)
-    env = ClusterVecEnv(ClusterVectorEnv(args.n_envs, scenario), seed)
-    judge = _Judge(scenario, LEVELS)
-    began = time.perf_counter()
-    start = int(np.argmin(np.abs(np.array(LEVELS) - START_LEVEL)))
-
-    def watch(model: Any) -> None:
-        score = judge.note(weights(model))
-        rate = model.num_timesteps / (time.perf_counter() - began)
-        print(f"seed {seed}: {model.num_timesteps:>8} steps, {rate:,.0f} steps/s, {score}", flush=True)
-        for name, value in judge.last.items():
-            model.logger.record(name, value)
-
-    model = train(env, seed, args.device, settings, start, watch, WATCHES, str(args.out / "tensorboard"))
-    watch(model)
-    save_policy(
-        args.out / f"seed-{seed}", judge.best, LEVELS, scenario.cluster.interval_s,
-        {
-            "algo": args.algo,
-            "seed": seed,
-            "steps": int(model.num_timesteps),
-            "scenario": scenario.name,
-            "scenario_hash": scenario.hash,
-            "settings": {name: getattr(settings, name) for name in settings.__slots__},
-            "train_s": round(time.perf_counter() - began, 1),
-            "validation": judge.best_totals,
-            "versions": _versions(),
-        },
+    for name, least in (("n_timesteps", 1), ("n_envs", 1), ("seeds", 1), ("workers", 1), ("eval_freq", 0),
+                        ("eval_episodes", 1), ("save_freq", 0), ("seed", 0)):  # fmt: skip
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ScenarioError(f"--{name.replace('_', '-')} {value}; expected at least {least}")
+    scenario = get_scenario(args.env)
+    changes = changes_from(args.hyperparams)
+    changes |= {name: getattr(args, name) for name in ("n_timesteps", "n_envs") if getattr(args, name) is not None}
+    settings = settings_for(args.algo, scenario.name, args.conf_file, changes)
+    if args.resume and args.out is None:
+        raise ScenarioError("--resume needs --out: the folder of the interrupted training")
+    out = args.out or args.log_folder / time.strftime(f"{args.algo}-{scenario.name}-%Y%m%d-%H%M%S")
+    track = None
+    if args.track:
+        track = {"project": args.wandb_project_name, "entity": args.wandb_entity, "group": out.name}
+    plan = Plan(
+        RunFolder(out), args.algo, args.env, settings, args.seed, _device(args.device), args.eval_freq,
+        args.eval_episodes, args.save_freq, args.tensorboard_log, track, args.resume,
     )  # fmt: skip
-    print(f"seed {seed}: saved {args.out / f'seed-{seed}'}", flush=True)
+    return [replace(plan, seed=args.seed + i) for i in range(args.seeds)]
 
 
-class _Judge:
-    """Scores weights on validation loads through the circle itself, and keeps the best."""
+def _asked(args: argparse.Namespace, plan: Any) -> dict[str, Any]:
+    """What a resumed training must ask for again."""
+    from envs import get_scenario
 
-    def __init__(self, scenario: Any, levels: tuple[float, ...]) -> None:
-        self.scenario, self.levels = scenario, levels
-        self.loads = [scenario.sample_load("validation", seed) for seed in range(VALIDATION_LOADS)]
-        self.best: dict[str, Any] = {}
-        self.best_score = -np.inf
-        self.best_totals: dict[str, float] = {}
-        self.last: dict[str, float] = {}
-
-    def note(self, arrays: dict[str, Any]) -> str:
-        """Evaluate, remember if best, and say how it went."""
-        from envs.reward import scale_of
-        from rlscale.loop import run as run_loop
-        from rlscale.policy import Policy
-
-        scenario = self.scenario
-        if scenario.scale is None:
-            scenario = replace(scenario, scale=scale_of(scenario, self.loads))
-        totals = [
-            run_loop(
-                scenario, Policy(arrays, self.levels, scenario.limits, scenario.cluster.interval_s), load, i
-            ).totals
-            for i, load in enumerate(self.loads)
-        ]
-        mean = {key: float(np.mean([total[key] for total in totals])) for key in ("reward", "usd_per_hour", "churn")}
-        missed = sum(total["missed"] for total in totals) / sum(total["requests"] for total in totals)
-        self.last = {"eval/reward": mean["reward"], "cost/usd_per_hour": mean["usd_per_hour"],
-                     "slo/attainment": 1.0 - missed, "action/churn": mean["churn"]}  # fmt: skip
-        if mean["reward"] > self.best_score:
-            self.best, self.best_score = arrays, mean["reward"]
-            self.best_totals = {**mean, "attainment": 1.0 - missed}
-        return f"validation {mean['usd_per_hour']:.2f} USD/h at {1.0 - missed:.3%} (reward {mean['reward']:.0f})"
+    scenario = get_scenario(args.env)
+    return {
+        "format": 1,
+        "command": " ".join(sys.argv),
+        "algo": args.algo,
+        "scenario": scenario.name,
+        "scenario_hash": scenario.hash,
+        "seeds": [args.seed, args.seeds],
+        "settings": plan.settings.model_dump(mode="json"),
+        "eval_freq": args.eval_freq,
+        "eval_episodes": args.eval_episodes,
+    }
 
 
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
+def _device(name: str) -> str:
+    if name == "cpu":
+        return name
+    import torch
 
-    return {name: version(name) for name in ("torch", "stable-baselines3", "gymnasium", "numpy")}
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise PolicyError("--device cuda: torch sees no CUDA device; use --device cpu or a CUDA build of torch")
+    return "cpu"
+
+
+def _train_all(plans: list[Any], workers: int) -> None:
+    from experiments.progress import Bars
+
+    with Bars([plan.seed for plan in plans], plans[0].settings.n_timesteps) as bars:
+        if len(plans) == 1:
+            _one(replace(plans[0], report=bars.tell))
+            return
+        context = multiprocessing.get_context("spawn")
+        with context.Manager() as manager:
+            queue = manager.Queue()
+            told = [replace(plan, report=_Told(queue)) for plan in plans]
+            with concurrent.futures.ProcessPoolExecutor(min(workers, len(plans)), mp_context=context) as pool:
+                waiting = {pool.submit(_one, plan) for plan in told}
+                while waiting:
+                    done, waiting = concurrent.futures.wait(waiting, timeout=0.2)
+                    while not queue.empty():
+                        bars.tell(*queue.get())
+                    for future in done:
+                        future.result()
+
+
+class _Told:
+    """Reports of a worker process, sent to its parent."""
+
+    def __init__(self, queue: Any) -> None:
+        self.queue = queue
+
+    def __call__(self, *message: Any) -> None:
+        self.queue.put(message)
+
+
+def _one(plan: Any) -> None:
+    from experiments._training import train
+
+    train(plan)

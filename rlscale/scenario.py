@@ -19,7 +19,7 @@ from rlscale.errors import RlscaleError, ScenarioError, nearest
 from rlscale.feedback import Scale
 from rlscale.sim import steady
 from rlscale.sim.profiles import node_type, service_profile
-from rlscale.types import ClusterSpec, Load, Pool, RewardWeights, ScalingLimits, Slo, TokenLaw
+from rlscale.types import ClusterSpec, DelayLaw, Load, Pool, RewardWeights, ScalingLimits, Slo, TokenLaw
 from rlscale.workloads.build import build
 from rlscale.yaml_place import line_of
 
@@ -42,6 +42,20 @@ class _Slo(_Strict):
         return Slo(self.ttft_s, self.tpot_s or math.inf, self.ttft_tokens_per_s or math.inf, self.attainment)
 
 
+class _Delay(_Strict):
+    median_s: float = Field(gt=0)
+    p95_s: float = Field(gt=0, description="equal to the median: always the same")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Delay:
+        if self.p95_s < self.median_s:
+            raise ValueError(f"p95_s={self.p95_s:g} is below median_s={self.median_s:g}; swap them")
+        return self
+
+    def build(self) -> DelayLaw:
+        return DelayLaw(self.median_s, self.p95_s)
+
+
 class _Pool(_Strict):
     name: str = Field(min_length=1)
     node: str
@@ -51,6 +65,9 @@ class _Pool(_Strict):
     spot: bool = False
     zone: str = "a"
     usd_per_gpu_hour: float | None = Field(None, ge=0, description="instead of the profile's price, USD")
+    provisioning: _Delay | None = Field(None, description="order to node up, instead of the profile's")
+    cold_start: _Delay | None = Field(None, description="node up to replica ready, instead of the profile's")
+    warm_start: _Delay | None = Field(None, description="the same on a node that has run the service before")
 
     @model_validator(mode="after")
     def _ordered(self) -> _Pool:
@@ -70,6 +87,10 @@ class _Pool(_Strict):
         if self.usd_per_gpu_hour is not None:
             price = self.usd_per_gpu_hour
             node = replace(node, spot_usd_per_gpu_hour=price) if self.spot else replace(node, usd_per_gpu_hour=price)
+        if self.provisioning is not None:
+            node = replace(node, provisioning=self.provisioning.build())
+        starts = {name: law.build() for name in ("cold_start", "warm_start") if (law := getattr(self, name)) is not None}
+        profile = replace(profile, **starts)
         return Pool(self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone)
 
 

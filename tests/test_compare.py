@@ -175,7 +175,7 @@ def test_training_seeds_of_a_policy_are_one_row_with_its_multiplier_as_knob(
         built.append((Path(path).name, multiplier))
         return Headroom(limits, multiplier * json.loads((Path(path) / "manifest.json").read_text())["bias"])
 
-    monkeypatch.setitem(sys.modules, "rlscale.policy", types.SimpleNamespace(load_policy=load_policy))
+    monkeypatch.setitem(sys.modules, "rlscale.policy_folder", types.SimpleNamespace(load_policy=load_policy))
     rule = {"name": "headroom", "knob": [1.0, 1.15, 1.35, 1.7]}
     learned = {"name": f"policy:{tmp_path}/ppo-*", "label": "ppo", "knob": [1.0, 1.15, 1.35, 1.7]}
     out = tmp_path / "out"
