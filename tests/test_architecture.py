@@ -30,6 +30,7 @@ LEVELS = {
     "rlscale.sim": 2,
     "rlscale.workloads": 2,
     "rlscale.loop": 3,
+    "rlscale.beginning": 3,
     "rlscale.policy": 3,
     "rlscale.scenario": 3,
     "rlscale.optimal": 3,
