@@ -14,16 +14,15 @@ from numpy.typing import NDArray
 
 from envs.reward import scale_of
 from rlscale.actions import ActionMap, Headroom
+from rlscale.beginning import Moments, first_fleet, first_lead_s
 from rlscale.features import FeatureExtractor
 from rlscale.feedback import reward
-from rlscale.loop import initial_replicas
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
 from rlscale.sim.world import SimWorld
 from rlscale.types import Floats, Ints, Load, Observation
 
 EPISODE_INTERVALS = 240
-HISTORY_CELL_S, HISTORY_CELLS = 60.0, 60
 TERMS = ("cost_usd", "missed", "churn", "reward_cost", "reward_missed", "reward_churn")
 
 
@@ -41,9 +40,10 @@ class ClusterBatch:
         self.actions: ActionMap = Headroom() if actions is None else actions
         self.scale = scale_of(scenario, self.loads)
         self.interval_cells = scenario.cluster.substeps
+        self._moments = [Moments(load) for load in self.loads]
+        self._lead_s = first_lead_s(self.known)
         zero = np.zeros(n, np.int64)
-        start = initial_replicas(self.loads[0], self.known)
-        self.world = SimWorld(scenario.cluster, self.loads, [0] * n, np.array(start), threads=threads)
+        self.world = SimWorld(scenario.cluster, self.loads, [0] * n, self.known.min_replicas, threads=threads)
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, scenario.cluster.interval_s, n)
         self._price = np.array([pool.node.usd_per_s(pool.spot) for pool in scenario.cluster.pools])
@@ -57,11 +57,12 @@ class ClusterBatch:
     def begin(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints) -> None:
         """Start rows; one interval passes before their first observation, as in `loop.run`."""
         self.which[rows], self.first[rows], self.luck[rows], self.length[rows] = which, first, luck, length
-        fleets = [initial_replicas(self.loads[int(k)], self.known, int(at)) for k, at in zip(which, first, strict=True)]
-        self.world.reset(rows, luck, np.array(fleets), which, first)
+        moments = [(self._moments[k], at) for k, at in zip(which.tolist(), first.tolist(), strict=True)]
+        need = np.array([moment.first_need_per_s(at, self._lead_s) for moment, at in moments])
+        self.world.reset(rows, luck, first_fleet(need, self.known), which, first)
         self.monitor.reset(rows)
-        for r, k, at in zip(rows, which, first, strict=True):
-            self.features.reset(int(r), *history(self.loads[int(k)], int(at)))
+        for r, (moment, at) in zip(rows, moments, strict=True):
+            self.features.reset(r, *moment.history(at))
         self.world.wait_rows(rows)
         self.age[rows] = 1
         self.returns[rows] = 0.0
@@ -93,7 +94,7 @@ class ClusterBatch:
         """Begin rows that have ended anew within the same step; `final` keeps what they saw last."""
         self.final = self.observation[rows].copy()
         self.begin(rows, which, first, luck, length)
-        self.seen = self.monitor.observe()
+        self.seen = self.monitor.observe_again(rows)
         self.observation[rows] = self.features.first(self.seen, rows)
 
     def _totals(self) -> tuple[Floats, Floats, Floats]:
@@ -115,18 +116,3 @@ class Windows:
         first = self.interval_cells * self.rng.integers(0, self.last + 1, rows)
         luck = self.rng.integers(0, 2**62, rows).astype(np.uint64)
         return which, first, luck, np.full(rows, self.length)
-
-
-def history(load: Load, cell: int) -> tuple[Floats, float]:
-    """Rates of the hour before a cell, in minutes: of the load itself, before it of the load's own history."""
-    if cell == 0:
-        return load.history_per_s, load.history_step_s
-    width = max(1, round(HISTORY_CELL_S / load.step_s))
-    own = load.rate_per_s[max(0, cell - HISTORY_CELLS * width) : cell]
-    own = own[len(own) % width :].reshape(-1, width).mean(axis=1)
-    older = load.history_per_s
-    if len(older) and len(own) < HISTORY_CELLS:
-        ages_s = (np.arange(HISTORY_CELLS - len(own), 0, -1) - 0.5) * HISTORY_CELL_S
-        at = len(older) - 1 - (ages_s / load.history_step_s).astype(np.int64)
-        own = np.concatenate([older[np.maximum(at, 0)], own])
-    return own if len(own) else np.zeros(1), HISTORY_CELL_S

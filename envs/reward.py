@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rlscale.beginning import cheapest
 from rlscale.feedback import Scale
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario
@@ -17,7 +18,6 @@ def scale_of(scenario: Scenario, loads: Sequence[Load]) -> Scale:
     if scenario.scale is not None:
         return scenario.scale
     spec, known = scenario.cluster, scenario.limits
-    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
     need = np.mean([need_series(load, spec, known).mean() for load in loads])
     rate = np.mean([load.rate_per_s.mean() for load in loads])
-    return Scale(float(need * known.usd_per_replica_s[cheapest] * spec.interval_s), float(rate * spec.interval_s))
+    return Scale(float(need * known.usd_per_replica_s[cheapest(known)] * spec.interval_s), float(rate * spec.interval_s))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rlscale.errors import PolicyError, nearest
 from rlscale.execute import by_price
+from rlscale.sim.luck import kernel
 from rlscale.types import Floats, Ints, Observation, ScalingLimits
 
 # Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
@@ -204,21 +205,34 @@ def from_manifest(entry: Mapping[str, Any]) -> ActionMap:
 def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: ScalingLimits) -> Ints:
     """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
     demand = np.atleast_1d(np.asarray(seen.arrival_per_s + seen.waiting / known.drain_s, dtype=np.float64))
-    wanted = allocate_many(levels * np.nan_to_num(demand), known)
-    return np.where(np.isfinite(demand)[:, None], wanted, _targets(seen))
+    measured = np.isfinite(demand)
+    if measured.all():
+        return allocate_many(levels * demand, known)
+    wanted = allocate_many(levels * np.where(measured, demand, 0.0), known)
+    return np.where(measured[:, None], wanted, _targets(seen))
 
 
 def allocate_many(capacity_per_s: Floats, known: ScalingLimits) -> Ints:
     """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first."""
-    target = np.tile(known.min_replicas.astype(np.int64), (len(capacity_per_s), 1))
-    missing = capacity_per_s - float(np.dot(known.min_replicas, known.capacity_per_s))
-    for pool in by_price(known):
-        each = float(known.capacity_per_s[pool])
-        room = int(known.max_replicas[pool] - known.min_replicas[pool])
-        added = np.where(missing > 0, np.minimum(room, np.ceil(missing / each - _ROUNDING)), 0.0)
-        target[:, pool] += added.astype(np.int64)
-        missing = missing - added * each
+    target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
+    minimum = float(np.dot(known.min_replicas, known.capacity_per_s))
+    _allocate(np.ascontiguousarray(capacity_per_s, np.float64), minimum, np.array(by_price(known), np.int64),
+              known.min_replicas, known.max_replicas, known.capacity_per_s, target)  # fmt: skip
     return target
+
+
+@kernel
+def _allocate(
+    capacity_per_s: Floats, minimum_per_s: float, order: Ints, least: Ints, most: Ints, each_per_s: Floats, target: Ints
+) -> None:
+    for r in range(target.shape[0]):
+        target[r, :] = least
+        missing = capacity_per_s[r] - minimum_per_s
+        for p in order:
+            if missing > 0.0:
+                added = min(float(most[p] - least[p]), np.ceil(missing / each_per_s[p] - _ROUNDING))
+                target[r, p] += int(added)
+                missing -= added * each_per_s[p]
 
 
 def _rows(seen: Observation) -> int:

@@ -1,22 +1,23 @@
 """Observation history to a float32 vector: one function for training, comparison and deployment.
 
 Scale-free: everything is a ratio to capacity, limit, SLO or interval, so that a policy is not tied to a fleet size.
-Works on a batch (leading axis of clusters) and on one observation alike. Nothing of the future, never NaN: a missing
-metric keeps its last value and sets a flag.
+Works on a batch (leading axis of clusters) and on one observation alike: a row is a scalar function of its own state.
+Nothing of the future, never NaN: a missing metric keeps its last value and sets a flag.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlscale.types import PENDING_AGES_S, Floats, Observation, ScalingLimits
+from rlscale.sim.luck import kernel
+from rlscale.types import DAY_S, PENDING_AGES_S, WEEK_S, Floats, Ints, Observation, ScalingLimits
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
 HISTORY_S = 3600.0
-DAY_S, WEEK_S = 86_400.0, 604_800.0
 
 # (name, unit, lowest, highest); values are clipped to their range.
 FEATURES: tuple[tuple[str, str, float, float], ...] = (
@@ -50,6 +51,7 @@ FEATURES: tuple[tuple[str, str, float, float], ...] = (
 NAMES = tuple(name for name, *_ in FEATURES)
 LOWEST = np.array([low for *_, low, _ in FEATURES], dtype=np.float32)
 HIGHEST = np.array([high for *_, high in FEATURES], dtype=np.float32)
+METRICS = 7  # scraped metrics, those that may be missing: see the beginning of `_push`
 Matrix = NDArray[np.float32]
 
 
@@ -58,101 +60,194 @@ class FeatureExtractor:
 
     def __init__(self, known: ScalingLimits, interval_s: float, rows: int = 1) -> None:
         self.known, self.interval_s, self.rows = known, interval_s, rows
-        self._length = max(4, round(HISTORY_S / interval_s))
-        self._rates = np.zeros((rows, self._length))  # ring, oldest at `_next`
-        self._next = 0
-        self._last = np.zeros((rows, 7))
+        length = max(4, round(HISTORY_S / interval_s))
+        self._all = np.arange(rows)
+        self._windows = np.array([min(length, max(1, round(window / interval_s))) for window in WINDOWS_S])
+        self._capacity = _floats(known.capacity_per_s)
+        self._constants = tuple(
+            float(value)
+            for value in (known.capacity_per_s.min(), known.max_replicas @ known.capacity_per_s, known.drain_s,
+                          known.slo.ttft_s, known.slo.tpot_s, interval_s,
+                          known.start_median_s.max() / 600.0, known.start_p95_s.max() / 600.0)
+        )  # fmt: skip
+        self._state = (
+            np.zeros(rows, np.int64),  # where the next rate goes
+            np.zeros((rows, length)),  # rates, a ring
+            np.zeros((rows, length + 1)),  # the largest rate of the previous turn of the ring from each place on
+            np.zeros((rows, len(WINDOWS_S) + 1)),  # sums of the windows; the largest rate of this turn
+            np.zeros((rows, METRICS)),  # last good metrics
+        )
 
     def reset(self, rows: Any, history_per_s: Floats, history_step_s: float) -> None:
         """Begin the given rows anew, with the load history (the same for all of them)."""
-        self._rates[rows] = np.roll(self._past(history_per_s, history_step_s), self._next)
-        self._last[rows] = 0.0
+        chosen = np.atleast_1d(self._all[rows])
+        _begin(chosen, _floats(history_per_s), float(history_step_s), self.interval_s, self._windows, *self._state)
 
     def push(self, seen: Observation) -> Matrix:
         """(rows, features) after this observation."""
-        self._next = (self._next + 1) % self._length
-        return self._vector(seen, slice(None))
+        return self._vector(seen, self._all)
 
-    def first(self, seen: Observation, rows: Any) -> Matrix:
+    def first(self, seen: Observation, rows: Ints) -> Matrix:
         """Features of rows that have just begun anew, while the others stand where they are."""
-        vector: Matrix = self._vector(seen, rows)[rows]
-        return vector
+        return self._vector(seen, rows)
 
-    def _vector(self, seen: Observation, rows: Any) -> Matrix:
-        known = self.known
-        capacity = known.capacity_per_s
-        metrics, missing = self._metrics(seen)
-        rate, waiting, compute, memory, ttft, tpot, missed = metrics.T
-        self._rates[rows, self._next - 1] = rate[rows]
-        ready = np.maximum(_pools(seen.ready) @ capacity, capacity.min())
-        largest = float(known.max_replicas @ capacity)
-        means = [self._recent(window).mean(axis=1) for window in WINDOWS_S]
-        pending = np.einsum("npa,p->na", _pools(seen.pending_by_age, 3), capacity) / ready[:, None]
-        slo = known.slo
-        columns = [
-            rate / ready,
-            *(mean / ready for mean in means),
-            self._rates.max(axis=1) / ready,
-            (means[0] - means[2]) / ready,
-            self._recent(300.0).std(axis=1) / ready,
-            waiting / (ready * known.drain_s),
-            compute,
-            memory,
-            ttft / slo.ttft_s,
-            tpot / slo.tpot_s,
-            missed,
-            *pending.T,
-            _pools(seen.ready) @ capacity / largest,
-            _pools(seen.target) @ capacity / largest,
-            _pools(seen.draining) @ capacity / largest,
-            *_clock(np.atleast_1d(seen.week_s), DAY_S),
-            *_clock(np.atleast_1d(seen.week_s), WEEK_S),
-            np.atleast_1d(seen.age_s) / self.interval_s,
-            missing,
-            np.full(self.rows, known.start_median_s.max() / 600.0),
-            np.full(self.rows, known.start_p95_s.max() / 600.0),
-        ]
-        return np.asarray(np.clip(np.stack(columns, axis=1), LOWEST, HIGHEST), dtype=np.float32)
-
-    def _metrics(self, seen: Observation) -> tuple[Floats, Floats]:
-        """(rows, 7) scraped metrics with the last good value in place of NaN, and the flag."""
-        weight = self.known.capacity_per_s / self.known.capacity_per_s.sum()
-        now = np.stack(
-            [
-                np.atleast_1d(seen.arrival_per_s),
-                np.atleast_1d(seen.waiting),
-                _pools(seen.compute_occupancy) @ weight,
-                _pools(seen.memory_occupancy) @ weight,
-                np.atleast_1d(seen.ttft_s),
-                np.atleast_1d(seen.tpot_s),
-                1.0 - np.atleast_1d(seen.attainment),
-            ],
-            axis=1,
-        )
-        good = np.isfinite(now)
-        self._last = np.where(good, now, self._last)
-        return self._last, (~good[:, 0]).astype(np.float64)
-
-    def _recent(self, window_s: float) -> Floats:
-        count = min(self._length, max(1, round(window_s / self.interval_s)))
-        index = (self._next - 1 - np.arange(count)) % self._length
-        return self._rates[:, index]
-
-    def _past(self, history_per_s: Floats, history_step_s: float) -> Floats:
-        """The last hour of the history in control intervals, oldest first; zeros where there is none."""
-        if len(history_per_s) == 0:
-            return np.zeros(self._length)
-        ages = (np.arange(self._length)[::-1] + 0.5) * self.interval_s
-        cell = len(history_per_s) - 1 - (ages / history_step_s).astype(np.int64)
-        return np.where(cell >= 0, history_per_s[np.maximum(cell, 0)], history_per_s.mean())
+    def _vector(self, seen: Observation, rows: Ints) -> Matrix:
+        out = np.empty((len(rows), len(FEATURES)), np.float32)
+        metrics = (seen.arrival_per_s, seen.waiting, seen.ttft_s, seen.tpot_s, seen.attainment)
+        _push(
+            rows,
+            *[_floats(value, 1) for value in (*metrics, seen.week_s, seen.age_s)],
+            *[_floats(value, 2) for value in (seen.compute_occupancy, seen.memory_occupancy, seen.ready, seen.target,
+                                              seen.draining)],
+            _floats(seen.pending_by_age, 3),
+            self._capacity, self._constants, self._windows, _LOW, _HIGH, *self._state, out,
+        )  # fmt: skip
+        return out
 
 
-def _pools(values: Any, dimensions: int = 2) -> Floats:
-    """A per-pool field with its leading axis of clusters."""
-    array = np.asarray(values, dtype=np.float64)
-    return array if array.ndim == dimensions else array[None]
+_LOW, _HIGH = LOWEST.astype(np.float64), HIGHEST.astype(np.float64)
 
 
-def _clock(week_s: Floats, period_s: float) -> tuple[Floats, Floats]:
-    angle = 2.0 * np.pi * np.mod(week_s, period_s) / period_s
-    return np.sin(angle), np.cos(angle)
+def _floats(values: Any, dimensions: int = 1) -> Floats:
+    """A field as the kernel takes it: contiguous doubles with a leading axis of clusters."""
+    array = np.ascontiguousarray(values, np.float64)
+    return array if array.ndim == dimensions else array.reshape(1, *array.shape)
+
+
+@kernel
+def _push(
+    rows: Ints, arrival: Floats, waiting: Floats, ttft: Floats, tpot: Floats, attainment: Floats, week_s: Floats,
+    age_s: Floats, compute: Floats, memory: Floats, ready: Floats, target: Floats, draining: Floats,
+    pending_by_age: Floats, capacity: Floats, constants: tuple[float, ...], windows: Ints, low: Floats, high: Floats,
+    place: Ints, rates: Floats, later: Floats, sums: Floats, last: Floats, out: Matrix,
+) -> None:  # fmt: skip
+    """Take in one observation of the given rows; (len(rows), features) into `out`."""
+    least, largest, drain_s, slo_ttft_s, slo_tpot_s, interval_s, lead_median, lead_p95 = constants
+    pools, ages, length, count = capacity.shape[0], pending_by_age.shape[2], rates.shape[1], windows.shape[0]
+    total = 0.0
+    for p in range(pools):
+        total += capacity[p]
+    new = np.empty(METRICS)
+    row = np.empty(low.shape[0])
+    for i in range(rows.shape[0]):
+        r = rows[i]
+
+        # Fleet and metrics of all pools, weighted by capacity. A missing metric keeps its last value.
+        ready_per_s = target_per_s = draining_per_s = occupied = resident = 0.0
+        for p in range(pools):
+            ready_per_s += ready[r, p] * capacity[p]
+            target_per_s += target[r, p] * capacity[p]
+            draining_per_s += draining[r, p] * capacity[p]
+            occupied += compute[r, p] * capacity[p]
+            resident += memory[r, p] * capacity[p]
+        new[0] = arrival[r]
+        new[1] = waiting[r]
+        new[2] = occupied / total
+        new[3] = resident / total
+        new[4] = ttft[r]
+        new[5] = tpot[r]
+        new[6] = 1.0 - attainment[r]
+        for k in range(METRICS):
+            if math.isfinite(new[k]):
+                last[r, k] = new[k]
+        rate = last[r, 0]
+
+        # The ring takes the rate. Sums of the windows run with it and are made anew at every turn, so that they never
+        # drift; the largest rate is the larger of this turn's and of what is left of the previous one.
+        at = place[r]
+        for w in range(count):
+            oldest = at - windows[w]
+            sums[r, w] += rate - rates[r, oldest if oldest >= 0 else oldest + length]
+        rates[r, at] = rate
+        sums[r, count] = rate if at == 0 else max(sums[r, count], rate)
+        peak = max(sums[r, count], later[r, at + 1])
+        place[r] = at + 1
+        if at + 1 == length:
+            _turn(r, windows, place, rates, later, sums)
+
+        # Load over ready capacity: now, means, peak, slope, noise.
+        share = 1.0 / max(ready_per_s, least)
+        row[0] = rate * share
+        for w in range(count):
+            row[1 + w] = sums[r, w] / windows[w] * share
+        mean = sums[r, 1] / windows[1]
+        square = 0.0
+        first = at + 1 - windows[1]
+        for k in range(max(first, 0), at + 1):
+            square += (rates[r, k] - mean) ** 2
+        for k in range(first + length, length):
+            square += (rates[r, k] - mean) ** 2
+        j = 1 + count
+        row[j] = peak * share
+        row[j + 1] = row[1] - row[3]
+        row[j + 2] = math.sqrt(square / windows[1]) * share
+
+        # Queue, occupancy, latency, misses.
+        row[j + 3] = last[r, 1] * share / drain_s
+        row[j + 4] = last[r, 2]
+        row[j + 5] = last[r, 3]
+        row[j + 6] = last[r, 4] / slo_ttft_s
+        row[j + 7] = last[r, 5] / slo_tpot_s
+        row[j + 8] = last[r, 6]
+
+        # What has been ordered, by its age; the fleet against the largest possible one.
+        j += 9
+        for k in range(ages):
+            ordered = 0.0
+            for p in range(pools):
+                ordered += pending_by_age[r, p, k] * capacity[p]
+            row[j + k] = ordered * share
+        j += ages
+        row[j] = ready_per_s / largest
+        row[j + 1] = target_per_s / largest
+        row[j + 2] = draining_per_s / largest
+
+        # Time, and how old and how complete all this is.
+        day = 2.0 * math.pi * (week_s[r] % DAY_S) / DAY_S
+        week = 2.0 * math.pi * (week_s[r] % WEEK_S) / WEEK_S
+        row[j + 3] = math.sin(day)
+        row[j + 4] = math.cos(day)
+        row[j + 5] = math.sin(week)
+        row[j + 6] = math.cos(week)
+        row[j + 7] = age_s[r] / interval_s
+        row[j + 8] = 0.0 if math.isfinite(new[0]) else 1.0
+        row[j + 9] = lead_median
+        row[j + 10] = lead_p95
+        for k in range(low.shape[0]):
+            out[i, k] = min(max(row[k], low[k]), high[k])
+
+
+@kernel
+def _begin(
+    rows: Ints, history: Floats, step_s: float, interval_s: float, windows: Ints,
+    place: Ints, rates: Floats, later: Floats, sums: Floats, last: Floats,
+) -> None:  # fmt: skip
+    """The last hour of the history in control intervals; its mean where it is too short, zeros where there is none."""
+    known, total = 0, 0.0
+    for value in history:
+        if math.isfinite(value):
+            known += 1
+            total += value
+    mean = total / known if known > 0 else 0.0
+    length = rates.shape[1]
+    for r in rows:
+        for k in range(length):
+            cell = history.shape[0] - 1 - int((length - k - 0.5) * interval_s / step_s)
+            rates[r, k] = history[cell] if cell >= 0 and math.isfinite(history[cell]) else mean
+        last[r, :] = 0.0
+        _turn(r, windows, place, rates, later, sums)
+
+
+@kernel
+def _turn(r: int, windows: Ints, place: Ints, rates: Floats, later: Floats, sums: Floats) -> None:
+    """The ring is full: begin at its front again."""
+    length = rates.shape[1]
+    later[r, length] = 0.0
+    for k in range(length - 1, -1, -1):
+        later[r, k] = max(rates[r, k], later[r, k + 1])
+    for w in range(windows.shape[0]):
+        total = 0.0
+        for k in range(length - windows[w], length):
+            total += rates[r, k]
+        sums[r, w] = total
+    place[r] = 0

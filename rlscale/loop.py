@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rlscale.beginning import cheapest, initial_replicas
 from rlscale.execute import bound
 from rlscale.feedback import reward
 from rlscale.monitor import Monitor, with_forecast
@@ -19,7 +20,6 @@ from rlscale.types import ClusterSpec, Floats, Load, Observation, Scaler, Scalin
 
 PERCENTILES = (0.5, 0.95, 0.99)
 LATENCIES = ("ttft", "tpot", "e2e")
-RECENT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -44,33 +44,6 @@ class RunResult:
             for q in PERCENTILES
         }
         return self.totals | percentiles
-
-
-def initial_replicas(load: Load, known: ScalingLimits, cell: int = 0) -> tuple[int, ...]:
-    """Ready replicas when a run begins at `cell` of a load: the cheapest pool, the minimum of the others.
-
-    They are what the busiest minute of the first lead time (its p95) needs, and the last ten minutes before. Nothing
-    that a scaler orders is there before: with less, every scaler would start with the same misses, which say nothing
-    about it and hide what does; in an hour of load they were 5 % of all requests.
-    """
-    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
-    lead_cells = math.ceil(max(60.0, float(known.start_p95_s[cheapest])) / load.step_s)
-    minute = max(1, round(60.0 / load.step_s))
-    ahead = load.rate_per_s[cell : cell + lead_cells]
-    minutes = [ahead[i : i + minute].mean() for i in range(0, max(1, len(ahead) - minute + 1), minute)]
-    first = steady.need(np.array([max(*minutes, _recent_per_s(load, cell))]), known)[0]
-    counts = known.min_replicas.copy()
-    counts[cheapest] += max(0, int(first - counts.sum()))
-    return tuple(int(x) for x in np.clip(counts, known.min_replicas, known.max_replicas))
-
-
-def _recent_per_s(load: Load, cell: int) -> float:
-    """Mean rate of the ten minutes before `cell`; 0 where nothing is known of them."""
-    own = load.rate_per_s[max(0, cell - round(RECENT_S / load.step_s)) : cell]
-    missing_s = RECENT_S - len(own) * load.step_s
-    older = load.history_per_s[max(0, len(load.history_per_s) - round(missing_s / load.history_step_s)) :]
-    seconds = len(own) * load.step_s + len(older) * load.history_step_s
-    return float(own.sum() * load.step_s + older.sum() * load.history_step_s) / seconds if seconds > 0 else 0.0
 
 
 def need_series(load: Load, spec: ClusterSpec, known: ScalingLimits) -> Floats:
@@ -224,9 +197,8 @@ def _per_million(cost_usd: float, tokens: float) -> float:
 
 def _reference_capacity(known: ScalingLimits) -> float:
     """l_SLO of the cheapest pool, the unit of need."""
-    return float(known.capacity_per_s[np.argmin(known.usd_per_replica_s / known.capacity_per_s)])
+    return float(known.capacity_per_s[cheapest(known)])
 
 
 def _gpus_per_reference_replica(spec: ClusterSpec, known: ScalingLimits) -> float:
-    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
-    return float(spec.pools[cheapest].profile.gpus_per_replica)
+    return float(spec.pools[cheapest(known)].profile.gpus_per_replica)

@@ -7,17 +7,25 @@ current. A failed scrape leaves NaN, never a guess; an empty window has latency 
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import numpy as np
 
-from rlscale.sim import luck
-from rlscale.types import PENDING_AGES_S, ClusterSpec, Floats, Observation, ScalingLimits
+from rlscale.sim import lifecycle, luck
+from rlscale.sim.luck import kernel
+from rlscale.types import PENDING_AGES_S, WEEK_S, ClusterSpec, Floats, Ints, Observation, ScalingLimits
 
+# Fields of an observation in the order of the blocks that `_watch` fills. Noise is drawn in the order of the metrics,
+# the two occupancies after the rest.
 METRICS = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s")
-POOL_METRICS = ("compute_occupancy", "memory_occupancy")
-SHARES = ("attainment",)  # noise must not push these above 1
+NUMBERS = (*METRICS, "t_s", "week_s", "age_s")
+OCCUPANCIES = ("compute_occupancy", "memory_occupancy")
+COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape")
+SCRAPED, ATTAINMENT = len(METRICS), METRICS.index("attainment")
+LEAST = 1e-12  # below this there is nothing to divide by
+Blocks = tuple[Floats, Floats, Ints, Floats]  # numbers, occupancies, counts, pending by age
 
 
 class Watched(Protocol):
@@ -28,16 +36,11 @@ class Watched(Protocol):
     pools: int
     cluster: Any
     pool: Any
+    slot: Any
     scrape: Any
     scrape_before: Any
     pool_scrape: Any
-
-    @property
-    def t_s(self) -> Floats: ...
-
-    def pending_by_age(self, edges_s: Floats) -> Floats: ...
-
-    def week_s(self) -> Floats: ...
+    first_week_s: Floats
 
 
 class Monitor:
@@ -47,6 +50,11 @@ class Monitor:
         self.world, self.known = world, known
         self._edges = np.array(PENDING_AGES_S)
         self._good_s = np.zeros(world.n)  # time of the last scrape that did not fail
+        self._all = np.arange(world.n)
+        n, pools = world.n, world.pools
+        self._shapes = ((len(NUMBERS), n), (len(OCCUPANCIES), n, pools), (len(COUNTS), n, pools),
+                        (n, pools, len(PENDING_AGES_S) + 1))  # fmt: skip
+        self._latest: Blocks | None = None
 
     def reset(self, rows: Any = slice(None)) -> None:
         """The given rows have begun anew."""
@@ -54,60 +62,48 @@ class Monitor:
 
     def observe(self) -> Observation:
         """What can be seen now; every field has a leading axis of rows."""
-        world, spec = self.world, self.world.spec
-        now, then = world.scrape, world.scrape_before
-        window_s = np.maximum(now["t_s"] - then["t_s"], 1e-9)
+        return self._observation(self._look(self._all, self._blank()))
 
-        def gained(name: str) -> Floats:
-            return np.asarray(now[name] - then[name], dtype=np.float64)
-
-        outcomes = gained("finished") + gained("dropped") + gained("lost")
-        ready = world.pool_scrape["ready"]
-        metrics: dict[str, Any] = {
-            "arrival_per_s": gained("arrived") / window_s,
-            "waiting": np.array(now["waiting"]),
-            "running": np.array(now["running"]),
-            "ttft_s": _ratio(gained("ttft_sum_s"), gained("admitted"), 0.0),
-            "tpot_s": _ratio(gained("tpot_sum_s"), gained("tpot_count"), 0.0),
-            "attainment": np.clip(1.0 - _ratio(gained("missed"), outcomes, 0.0), 0.0, 1.0),
-            "dropped_per_s": (gained("dropped") + gained("lost")) / window_s,
-            "compute_occupancy": _ratio(world.pool_scrape["running"], ready * self.known.seats, 0.0),
-            "memory_occupancy": np.array(world.pool_scrape["memory"]),
-        }
-        scraped_s = np.array(now["t_s"])
-        if spec.metric_noise > 0 or spec.metric_missing_share > 0:
-            scraped_s = self._spoil(metrics, scraped_s)
-        return Observation(
-            t_s=world.t_s,
-            week_s=world.week_s(),
-            interval_s=spec.interval_s,
-            age_s=world.t_s - scraped_s,
-            ready=np.array(world.pool["ready"]),
-            pending=np.array(world.pool["pending"]),
-            pending_by_age=world.pending_by_age(self._edges),
-            draining=np.array(world.pool["draining"]),
-            target=np.array(world.pool["target"]),
-            ready_at_scrape=np.array(ready),
-            limits=self.known,
-            **metrics,
-        )
+    def observe_again(self, rows: Ints) -> Observation:
+        """The last observation, with the given rows as they can be seen now."""
+        if self._latest is None:
+            return self.observe()
+        numbers, occupancies, counts, by_age = self._latest
+        return self._observation(self._look(rows, (numbers.copy(), occupancies.copy(), counts.copy(), by_age.copy())))
 
     def one(self) -> Observation:
         """The observation of the only cluster: floats, and arrays over pools."""
-        return row(self.observe(), 0)
+        numbers, occupancies, counts, by_age = self._look(self._all, self._blank())
+        return Observation(
+            interval_s=self.world.spec.interval_s,
+            limits=self.known,
+            pending_by_age=by_age[0],
+            **dict(zip(NUMBERS, numbers[:, 0].tolist(), strict=True)),
+            **dict(zip(OCCUPANCIES, occupancies[:, 0], strict=True)),
+            **dict(zip(COUNTS, counts[:, 0], strict=True)),
+        )
 
-    def _spoil(self, metrics: dict[str, Any], scraped_s: Floats) -> Floats:
-        """Noise on every metric, and NaN where the scrape failed; returns the time of the last good scrape."""
-        spec, cluster = self.world.spec, self.world.cluster
-        failed, noise = luck.scrape_luck(np.asarray(cluster["seed"]), np.asarray(cluster["interval"]), len(metrics))
-        failed = failed < spec.metric_missing_share
-        for k, (name, value) in enumerate(metrics.items()):
-            wide = (slice(None),) + (None,) * (value.ndim - 1)
-            noisy = value * np.maximum(0.0, 1.0 + spec.metric_noise * noise[:, k][wide])
-            noisy = np.minimum(noisy, 1.0) if name in SHARES else noisy
-            metrics[name] = np.where(failed[wide], np.nan, noisy)
-        self._good_s = np.where(failed, self._good_s, scraped_s)
-        return self._good_s.copy()
+    def _observation(self, blocks: Blocks) -> Observation:
+        self._latest = numbers, occupancies, counts, by_age = blocks
+        return Observation(
+            interval_s=self.world.spec.interval_s,
+            limits=self.known,
+            pending_by_age=by_age,
+            **dict(zip(NUMBERS, numbers, strict=True)),
+            **dict(zip(OCCUPANCIES, occupancies, strict=True)),
+            **dict(zip(COUNTS, counts, strict=True)),
+        )
+
+    def _blank(self) -> Blocks:
+        numbers, occupancies, counts, by_age = self._shapes
+        return np.empty(numbers), np.empty(occupancies), np.empty(counts, np.int64), np.empty(by_age)
+
+    def _look(self, rows: Ints, blocks: Blocks) -> Blocks:
+        world, spec = self.world, self.world.spec
+        _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
+               world.first_week_s, self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
+               spec.metric_missing_share, self._good_s, *blocks)  # fmt: skip
+        return blocks
 
 
 def row(seen: Observation, r: int) -> Observation:
@@ -126,7 +122,63 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
     return replace(seen, forecast_per_s=forecast_per_s)
 
 
-def _ratio(top: Any, low: Any, empty: float) -> Floats:
-    """top / low, `empty` where there is nothing to divide by."""
-    low = np.asarray(low, dtype=np.float64)
-    return np.where(low > 1e-12, np.asarray(top) / np.maximum(low, 1e-12), empty)
+@kernel
+def _watch(
+    rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
+    first_week_s: Floats, seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float,
+    good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
+) -> None:  # fmt: skip
+    """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
+    for r in rows:
+        c, now, then = cluster[r], scrape[r], scrape_before[r]
+
+        # Differences of counters over the scraped window.
+        window_s = max(now.t_s - then.t_s, 1e-9)
+        gone = (now.dropped - then.dropped) + (now.lost - then.lost)
+        outcomes = (now.finished - then.finished) + (now.dropped - then.dropped) + (now.lost - then.lost)
+        admitted, answered = now.admitted - then.admitted, now.tpot_count - then.tpot_count
+        missed = (now.missed - then.missed) / outcomes if outcomes > LEAST else 0.0
+        numbers[0, r] = (now.arrived - then.arrived) / window_s
+        numbers[1, r] = now.waiting
+        numbers[2, r] = now.running
+        numbers[3, r] = (now.ttft_sum_s - then.ttft_sum_s) / admitted if admitted > LEAST else 0.0
+        numbers[4, r] = (now.tpot_sum_s - then.tpot_sum_s) / answered if answered > LEAST else 0.0
+        numbers[5, r] = min(max(1.0 - missed, 0.0), 1.0)
+        numbers[6, r] = gone / window_s
+
+        # The fleet, by the control plane: current.
+        for p in range(seats.shape[0]):
+            q, seen = pool[r, p], pool_scrape[r, p]
+            room = seen.ready * seats[p]
+            occupancies[0, r, p] = seen.running / room if room > LEAST else 0.0
+            occupancies[1, r, p] = seen.memory
+            counts[0, r, p] = q.ready
+            counts[1, r, p] = q.pending
+            counts[2, r, p] = q.draining
+            counts[3, r, p] = q.target
+            counts[4, r, p] = seen.ready
+
+        # Noise on every metric, and NaN where the scrape failed.
+        scraped_s = now.t_s
+        if noise > 0.0 or missing_share > 0.0:
+            failed = luck.uniform(c.seed, luck.SCRAPE_FAILS, 0, 0, c.interval) < missing_share
+            for k in range(SCRAPED + 2):
+                z = luck.normal_quantile(luck.uniform(c.seed, luck.SCRAPE_NOISE, 0, k, c.interval))
+                factor = math.nan if failed else max(0.0, 1.0 + noise * z)
+                if k < SCRAPED:
+                    noisy = numbers[k, r] * factor
+                    numbers[k, r] = min(noisy, 1.0) if k == ATTAINMENT and not failed else noisy  # a share
+                else:
+                    for p in range(seats.shape[0]):
+                        occupancies[k - SCRAPED, r, p] *= factor
+            if not failed:
+                good_s[r] = scraped_s
+            scraped_s = good_s[r]
+
+        # The clock, and how long ago what is pending was ordered.
+        t_s = c.step * substep_s
+        numbers[7, r] = t_s
+        numbers[8, r] = (first_week_s[r] + t_s) % WEEK_S
+        numbers[9, r] = t_s - scraped_s
+        for p in range(seats.shape[0]):
+            lifecycle.pending_by_age(t_s, pool[r, p], slot[r, p], edges_s, by_age[r, p])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+DAY_S, WEEK_S = 86_400.0, 604_800.0
 Z95 = 1.6448536269514722  # 95th percentile of the standard normal
 
 

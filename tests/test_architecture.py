@@ -31,6 +31,7 @@ LEVELS = {
     "rlscale.sim": 2,
     "rlscale.workloads": 2,
     "rlscale.loop": 3,
+    "rlscale.beginning": 3,
     "rlscale.policy": 3,
     "rlscale.policy_folder": 3,
     "rlscale.scenario": 3,

@@ -63,6 +63,19 @@ def start_with(pool, nodes, slots, pool_spec, replicas):
 
 
 @kernel
+def start_rows(rows, seeds, loads, cells, initial, cluster, pool, node, slot, pool_scrape, pool_spec):
+    """Begin zeroed rows: their luck, load and first cell, (k,) each, and the fleet of each pool, (k, P)."""
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        cluster[r].seed = seeds[i]
+        cluster[r].load = loads[i]
+        cluster[r].cell = cells[i]
+        for p in range(initial.shape[1]):
+            start_with(pool[r, p], node[r, p], slot[r, p], pool_spec[p], initial[i, p])
+            pool_scrape[r, p].ready = initial[i, p]
+
+
+@kernel
 def apply_target(now_s, seed, interval, number, pool, nodes, slots, spec, pool_spec, events):
     """Move ready + pending towards the target; returns how many ready replicas began to drain."""
     drained = 0
@@ -120,18 +133,19 @@ def drained_all(now_s, number, pool, nodes, slots, spec, pool_spec, events):
 
 
 @kernel
-def pending_by_age(cluster, pool, slot, substep_s, edges_s, out):
-    """Count replicas that are not ready by seconds since their order; (n, P, edges + 1)."""
-    for r in range(out.shape[0]):
-        now_s = cluster[r].step * substep_s
-        for p in range(out.shape[1]):
-            if pool[r, p].pending > 0:
-                for i in range(slot.shape[2]):
-                    if slot[r, p, i].state == AWAITS_NODE or slot[r, p, i].state == LOADING:
-                        k = 0
-                        while k < edges_s.shape[0] and now_s - slot[r, p, i].ordered_s >= edges_s[k]:
-                            k += 1
-                        out[r, p, k] += 1.0
+def pending_by_age(now_s, pool, slots, edges_s, out):
+    """Count replicas that are not ready by seconds since their order; (edges + 1,)."""
+    out[:] = 0.0
+    left = pool.pending
+    for i in range(slots.shape[0]):
+        if left == 0:
+            break
+        if slots[i].state == AWAITS_NODE or slots[i].state == LOADING:
+            k = 0
+            while k < edges_s.shape[0] and now_s - slots[i].ordered_s >= edges_s[k]:
+                k += 1
+            out[k] += 1.0
+            left -= 1
 
 
 @kernel

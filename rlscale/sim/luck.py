@@ -98,15 +98,3 @@ def poisson(mean, u):
 def delay(median_s, sigma, z):
     """Lognormal delay at the normal quantile `z`."""
     return median_s * math.exp(sigma * z)
-
-
-@kernel
-def scrape_luck(seed, interval, metrics):
-    """(n,) uniforms for failure and (n, metrics) normals for noise."""
-    failed = np.empty(seed.shape[0])
-    noise = np.empty((seed.shape[0], metrics))
-    for r in range(seed.shape[0]):
-        failed[r] = uniform(seed[r], SCRAPE_FAILS, 0, 0, interval[r])
-        for k in range(metrics):
-            noise[r, k] = normal_quantile(uniform(seed[r], SCRAPE_NOISE, 0, k, interval[r]))
-    return failed, noise

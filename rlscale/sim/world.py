@@ -28,7 +28,6 @@ from rlscale.sim.records import (
 from rlscale.sim.tables import CLASSES
 from rlscale.types import ClusterSpec, Floats, Ints, Load
 
-WEEK_S = 7 * 86_400.0
 POOL_COUNTERS = ("ready_s", "pending_s", "draining_s", "node_s", "started")
 Snapshot = dict[str, Floats]
 
@@ -67,7 +66,14 @@ class SimWorld:
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
         self.pool_scrape = records((n, p), POOL_SCRAPE)
         self.events = np.zeros((n, log_events + 1, 4))
+        self.first_week_s = np.zeros(n)  # seconds since Monday 00:00 at t = 0
         self._week_s = np.array([load.week_s for load in self.loads])
+        self._scrapes = _words(self.scrape_before), _words(self.scrape)
+        self._state = tuple(
+            _words(array)
+            for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
+                          self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
+        )  # fmt: skip
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._split = np.linspace(0, n, threads + 1).astype(int)
         load_of_row = load_of_row if load_of_row is not None else [0] * n
@@ -84,20 +90,13 @@ class SimWorld:
     ) -> None:
         """Begin the given rows anew."""
         rows = np.asarray(rows)
-        for array in (self.cluster, self.pool, self.node, self.slot, self.scrape, self.scrape_before,
-                      self.pool_scrape):  # fmt: skip
-            array[rows] = np.zeros(1, array.dtype)[0]
-        for array in (self.queue, self.cells, self.classes, self.hist, self.events):
-            array[rows] = 0.0
-        initial = np.broadcast_to(np.asarray(initial, np.int64), (len(rows), self.pools))
-        for i, r in enumerate(rows):
-            self.cluster["seed"][r], self.cluster["load"][r] = np.uint64(seeds[i]), load_of_row[i]
-            self.cluster["cell"][r] = start_cell[i]
-            for p in range(self.pools):
-                lifecycle.start_with(
-                    self.pool[r][p], self.node[r][p], self.slot[r][p], self.tables.pool_spec[p], int(initial[i, p])
-                )
-            self.pool_scrape["ready"][r] = initial[i]
+        for words in self._state:
+            words[rows] = 0
+        loads, cells = np.asarray(load_of_row), np.asarray(start_cell)
+        initial = np.ascontiguousarray(np.broadcast_to(np.asarray(initial, np.int64), (len(rows), self.pools)))
+        self.first_week_s[rows] = self._week_s[loads] + cells * self.spec.substep_s
+        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, initial, self.cluster, self.pool,
+                             self.node, self.slot, self.pool_scrape, self.tables.pool_spec)  # fmt: skip
 
     def apply(self, target: NDArray[Any]) -> None:
         """Bounded targets (n, P) for the coming interval; in force after the control delay."""
@@ -105,14 +104,17 @@ class SimWorld:
 
     def wait(self) -> None:
         """Let one control interval pass."""
-        self.scrape_before[:] = self.scrape
+        before, now = self._scrapes
+        before[:] = now
         self._run(False)
 
     def wait_rows(self, rows: Sequence[int] | Ints) -> None:
         """Let one control interval pass for some rows only."""
+        before, now = self._scrapes
+        before[rows] = now[rows]
+        arrays = self._arrays()
         for r in rows:
-            self.scrape_before[r] = self.scrape[r]
-            fluid.run_batch(int(r), int(r) + 1, False, *self._arrays())
+            fluid.run_batch(int(r), int(r) + 1, False, *arrays)
 
     def finish(self) -> None:
         """Stop arrivals, freeze the fleet and let the queue drain for scoring; nothing is billed any more."""
@@ -141,17 +143,6 @@ class SimWorld:
     def t_s(self) -> Floats:
         """(n,) seconds since t = 0."""
         return np.asarray(self.cluster["step"] * self.spec.substep_s, dtype=np.float64)
-
-    def week_s(self) -> Floats:
-        """(n,) seconds since Monday 00:00."""
-        start = self._week_s[self.cluster["load"]] + self.cluster["cell"] * self.spec.substep_s
-        return np.asarray((start + self.t_s) % WEEK_S, dtype=np.float64)
-
-    def pending_by_age(self, edges_s: Floats) -> Floats:
-        """(n, P, edges + 1) replicas that are not ready, by seconds since their order."""
-        out = np.zeros((self.n, self.pools, len(edges_s) + 1))
-        lifecycle.pending_by_age(self.cluster, self.pool, self.slot, self.spec.substep_s, edges_s, out)
-        return out
 
     def event_log(self, row: int) -> Floats:
         """(events, 4): time, kind (see records.py), pool, number."""
@@ -194,3 +185,8 @@ def _records_per_pool(max_replicas: int, slots_per_node: int) -> tuple[int, int]
 
 def _power_of_two(least: float) -> int:
     return int(2 ** math.ceil(math.log2(max(8.0, least))))
+
+
+def _words(array: NDArray[Any]) -> NDArray[np.uint64]:
+    """The same memory as rows of 8-byte words, which numpy clears and copies many times faster than records."""
+    return np.asarray(array).view(np.uint64).reshape(len(array), -1)
