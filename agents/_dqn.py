@@ -17,15 +17,20 @@ from agents._standardise import Statistics
 from rlscale.actions import ActionMap
 from rlscale.network import Network
 
+EPSILON = 1e-2
+
 
 class BatchDQN(DQN):
     """Stable-Baselines3's DQN throws one coin for all clusters at once and takes the maximum of the target network.
 
     Here every cluster throws its own, and the network that learns picks the action that the target network judges
-    (double Q-learning), which keeps the values of equally good actions from creeping up.
+    (double Q-learning), which keeps the values of equally good actions from creeping up. With `squash` the network
+    learns a compressed value (Pohlen et al. 2018, Observe and Look Further): one replica more costs a fortieth per
+    interval, a fleet that misses everything twenty, and a plain value network resolves the latter only.
     """
 
     double = True
+    squash = True
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -66,8 +71,20 @@ class BatchDQN(DQN):
             judged = self.q_net_target(batch.next_observations)
             chooser = self.q_net(batch.next_observations) if self.double else judged
             best = judged.gather(1, chooser.argmax(dim=1, keepdim=True))
-            target: torch.Tensor = batch.rewards + (1 - batch.dones) * discount * best
-        return target
+            future = (1 - batch.dones) * discount * (stretched(best) if self.squash else best)
+            target: torch.Tensor = batch.rewards + future
+        return squashed(target) if self.squash else target
+
+
+def squashed(x: torch.Tensor) -> torch.Tensor:
+    """sign(x) (sqrt(|x| + 1) - 1) + EPSILON x: nearly x/2 around 0, a square root far from it."""
+    return torch.sign(x) * (torch.sqrt(torch.abs(x) + 1.0) - 1.0) + EPSILON * x
+
+
+def stretched(y: torch.Tensor) -> torch.Tensor:
+    """The inverse of `squashed`."""
+    root = torch.sqrt(1.0 + 4.0 * EPSILON * (torch.abs(y) + 1.0 + EPSILON)) - 1.0
+    return torch.sign(y) * ((root / (2.0 * EPSILON)) ** 2 - 1.0)
 
 
 def build(
@@ -83,7 +100,7 @@ def build(
         exploration_fraction=settings.exploration_fraction, exploration_final_eps=settings.exploration_final_eps,
         max_grad_norm=settings.max_grad_norm, policy_kwargs=kwargs, seed=seed, device=device, verbose=0,
     )  # fmt: skip
-    model.double = settings.double
+    model.double, model.squash = settings.double, settings.squash
     return model
 
 

@@ -46,6 +46,7 @@ class _Common(BaseModel):
     activation: Literal["tanh", "relu"] = "tanh"
     standardise: bool = True
     max_grad_norm: float = Field(default=0.5, gt=0)
+    reward_share: float = Field(default=0.1, gt=0, description="factor on rewards, for values near 1")
 
 
 class PpoSettings(_Common):
@@ -70,6 +71,7 @@ class DqnSettings(_Common):
     target_update_interval: int = Field(gt=0, description="environment steps")
     n_step_return: int = Field(default=1, gt=0)
     double: bool = True
+    squash: bool = Field(default=True, description="learn sign(q) sqrt(|q|), so that small costs beside large are seen")
     exploration_fraction: Share = 0.3
     exploration_final_eps: Share = 0.02
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "traces": ("experiments.traces", "list or describe recorded loads"),
     "scenarios": ("experiments.scenarios", "list or check scenarios, or compute their reference cost"),
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
+    "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
     "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }

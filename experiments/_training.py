@@ -96,7 +96,7 @@ class _Training:
                 settings.n_envs, self.scenario, action=self.actions, loads=settings.loads,
                 episode_intervals=settings.episode_intervals,
             )  # fmt: skip
-            self.env, self.progress = ClusterVecEnv(vector, plan.seed), Progress()
+            self.env, self.progress = ClusterVecEnv(vector, plan.seed, settings.reward_share), Progress()
             self.statistics = measured(self.env, plan.seed) if settings.standardise else None
             self.model = self._build(self.statistics)
         loads = [self.scenario.sample_load("validation", seed) for seed in range(plan.eval_episodes)]

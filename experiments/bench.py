@@ -69,27 +69,39 @@ class Case:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments bench`."""
-    parser.add_argument("what", choices=["env"])
-    parser.add_argument("--scenario", default="chat", help="name or file (default chat)")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes: two sizes, no cold start")
-    parser.add_argument("--out", type=Path, help="new file (default runs/bench-env-<time>.json)")
+    parser.add_argument("what", choices=["env", "train"])
+    parser.add_argument("--scenario", default="chat", help="of `env`: name or file (default chat)")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, too few to be quoted")
+    parser.add_argument("--out", type=Path, help="new file (default runs/bench-<what>-<time>.json)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, keep."""
     started = datetime.now(UTC)
-    out = args.out or Path("runs") / f"bench-env-{started:%Y%m%d-%H%M%S}.json"
+    out = args.out or Path("runs") / f"bench-{args.what}-{started:%Y%m%d-%H%M%S}.json"
     if out.exists():
         raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
     load_before = os.getloadavg()
-    found = measure(args.scenario, args.quick)
+    found = _learning(args.quick) if args.what == "train" else measure(args.scenario, args.quick)
     found["machine"] = machine() | {"load_average": {"before": load_before, "after": os.getloadavg()}}
     found["provenance"] = provenance(started, {"luck": 0})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_json(out, found)
-    _print(found)
+    if args.what == "train":
+        from experiments import _bench_train
+
+        _bench_train.tell(found)
+        _bench_train.draw(found, out.with_suffix(".svg"))
+    else:
+        _print(found)
     print(f"kept in {out}")
     return 0
+
+
+def _learning(quick: bool) -> dict[str, Any]:
+    from experiments._bench_train import measure as measure_learning
+
+    return measure_learning(quick)
 
 
 def measure(name: str, quick: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demonstration: train a small PPO on the chat scenario, compare it with the rules, say where the report is."""
+"""The demonstration: train a small PPO and a small DQN on the chat scenario, compare them with the rules."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import yaml
 from experiments import compare as comparison
 from experiments import train
 from experiments.study import parse_study
+from rlscale.errors import ResultError
 
+SCENARIO = "chat"
 STUDY = Path(__file__).parent / "studies" / "demo.yaml"
-STEPS, FAST_STEPS = 600_000, 20_000
+STEPS = {"ppo": 1_000_000, "dqn": 600_000}
+FAST_STEPS = 20_000
 FAST_SCALERS = [{"name": "headroom", "knob": [1.0, 1.2, 1.45]}, {"name": "fixed", "knob": [12, 20]}]
 
 
@@ -29,18 +32,24 @@ def run(args: argparse.Namespace) -> int:
     """Train, compare, report."""
     began = time.perf_counter()
     out = args.out or Path("runs") / time.strftime("demo-%Y%m%d-%H%M%S")
-    print("1/2 training a small PPO on the chat scenario", flush=True)
-    steps = FAST_STEPS if args.fast else STEPS
-    parser = argparse.ArgumentParser()
-    train.add_arguments(parser)
-    train.run(parser.parse_args(["--scenario", "chat", "--out", str(out), "-n", str(steps)]))
-    print("2/2 comparing it with the rules", flush=True)
-    study = parse_study(_study(out / "seed-0", args.fast), str(STUDY))
+    if out.exists():
+        raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
+    for i, (algo, steps) in enumerate(STEPS.items(), 1):
+        print(f"{i}/3 training a small {algo.upper()} on the chat scenario", flush=True)
+        _train(algo, FAST_STEPS if args.fast else steps, out / algo)
+    print("3/3 comparing them with the rules", flush=True)
+    study = parse_study(_study(out, args.fast), str(STUDY))
     results = comparison.compare(study, out / "comparison", args.workers)
     _headline(results)
     comparison.tell(results, out / "comparison")
     print(f"\ndone in {time.perf_counter() - began:.0f} s\nreport: {(out / 'comparison' / 'report.html').resolve()}")
     return 0
+
+
+def _train(algo: str, steps: int, out: Path) -> None:
+    parser = argparse.ArgumentParser()
+    train.add_arguments(parser)
+    train.run(parser.parse_args(["--algo", algo, "--env", SCENARIO, "--out", str(out), "-n", str(steps)]))
 
 
 def _headline(results: dict[str, Any]) -> None:
@@ -61,11 +70,11 @@ def _headline(results: dict[str, Any]) -> None:
     Console().print(table)
 
 
-def _study(policy: Path, fast: bool) -> dict[str, Any]:
-    """The demo study with the trained policy beside the rules."""
+def _study(out: Path, fast: bool) -> dict[str, Any]:
+    """The demo study with the trained policies beside the rules."""
     study: dict[str, Any] = yaml.safe_load(STUDY.read_text())
     if fast:
         study["scalers"] = FAST_SCALERS
         study["seeds"] = {"train": 1, "test": 1}
-    study["scalers"].append({"name": f"policy:{policy}", "label": "ppo"})
+    study["scalers"] += [{"name": f"policy:{out / algo / 'seed-0'}", "label": algo} for algo in STEPS]
     return study

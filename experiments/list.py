@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
+
+from experiments.run_folder import RUN
+from rlscale.policy_folder import MANIFEST
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +64,21 @@ def _runs(folder: Path) -> tuple[str, list[str], list[list[str]]]:
         found for where in ("results/*", "runs/*", "runs/*/*") for found in folder.glob(f"{where}/results.json")
     ):
         rows.append([str(path.parent), "comparison", json.loads(path.read_text()).get("study", {}).get("name", "")])
-    for path in sorted(folder.glob("runs/*/*/manifest.json")):
+    for path in _below(folder / "runs", RUN):
+        asked = json.loads(path.read_text())
+        first, count = asked["seeds"]
+        done = [seed for seed in range(first, first + count) if (path.parent / f"seed-{seed}").exists()]
+        state = "" if len(done) == count else f", {len(done)} of {count} seeds done (--resume goes on)"
+        rows.append([str(path.parent), "training", f"{asked['algo']} on {asked['scenario']}{state}"])
+    for path in _below(folder / "runs", MANIFEST):
         manifest = json.loads(path.read_text())
-        rows.append([str(path.parent), "policy", f"{manifest.get('algo')} on {manifest.get('scenario')}"])
-    return "results and policies", ["folder", "kind", "of"], rows
+        found = manifest.get("validation", {})
+        cost, good = found.get("cost/usd_per_hour", math.nan), found.get("slo/attainment", math.nan)
+        words = f"{manifest.get('algo')} on {manifest.get('scenario')}: {cost:.2f} USD/h at {good:.4f} on validation"
+        rows.append([str(path.parent), "policy", words])
+    return "results, trainings and policies", ["folder", "kind", "of"], rows
+
+
+def _below(folder: Path, name: str) -> list[Path]:
+    """Files of that name, up to three folders down: demonstrations and studies keep trainings in folders of theirs."""
+    return sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(f"{depth}/{name}"))

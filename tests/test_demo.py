@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 import yaml
 
 from envs import scenario_path
-from experiments import demo, train
+from experiments import demo
 from experiments.__main__ import main
 from experiments.study import read_study
 
@@ -28,18 +27,12 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     study.write_text(yaml.safe_dump(data))
     monkeypatch.setattr(demo, "STUDY", study)
     monkeypatch.setattr(demo, "FAST_STEPS", 1024)
-    real = train.run
-
-    def quick(args: argparse.Namespace) -> int:
-        args.scenario = str(scenario)
-        return real(args)
-
-    monkeypatch.setattr(train, "run", quick)
+    monkeypatch.setattr(demo, "SCENARIO", str(scenario))
     return tmp_path
 
 
 @pytest.mark.e2e
-def test_the_demo_trains_a_policy_compares_it_and_says_where_the_report_is(
+def test_the_demo_trains_two_policies_compares_them_and_says_where_the_report_is(
     short: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = short / "out"
@@ -49,10 +42,11 @@ def test_the_demo_trains_a_policy_compares_it_and_says_where_the_report_is(
     assert str(report) in text and report.stat().st_size > 10_000
     found: dict[str, Any] = json.loads((out / "comparison" / "results.json").read_text())
     kinds = {entry["scaler"]: entry["kind"] for entry in found["headline"]}
-    assert kinds["ppo"] == "learned" and {"headroom", "fixed"} <= kinds.keys()
+    assert kinds["ppo"] == kinds["dqn"] == "learned" and {"headroom", "fixed"} <= kinds.keys()
     assert found["failures"] == []
     assert "USD per hour at 0.99" in text and "learned" in text
-    assert json.loads((out / "seed-0" / "manifest.json").read_text())["algo"] == "ppo"
+    for algo in ("ppo", "dqn"):
+        assert json.loads((out / algo / "seed-0" / "manifest.json").read_text())["algo"] == algo
 
 
 @pytest.mark.e2e
