@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlscale.beginning import cheapest, initial_replicas
+from rlscale.beginning import initial_replicas
 from rlscale.execute import bound
 from rlscale.feedback import reward
 from rlscale.monitor import Monitor, with_forecast
@@ -197,8 +197,8 @@ def _per_million(cost_usd: float, tokens: float) -> float:
 
 def _reference_capacity(known: ScalingLimits) -> float:
     """l_SLO of the cheapest pool, the unit of need."""
-    return float(known.capacity_per_s[cheapest(known)])
+    return float(known.capacity_per_s[steady.cheapest(known)])
 
 
 def _gpus_per_reference_replica(spec: ClusterSpec, known: ScalingLimits) -> float:
-    return float(spec.pools[cheapest(known)].profile.gpus_per_replica)
+    return float(spec.pools[steady.cheapest(known)].profile.gpus_per_replica)
