@@ -176,7 +176,8 @@ def allocate_many(capacity_per_s: Floats, known: ScalingLimits, held: Ints | Non
     order, minimum_per_s = _filling(known)
     target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
     target[:] = known.min_replicas if held is None else held
-    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s, target)
+    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
+              target)  # fmt: skip
     return target
 
 
@@ -190,6 +191,7 @@ def _filling(known: ScalingLimits) -> tuple[Ints, float]:
 def _allocate(
     capacity_per_s: Floats, minimum_per_s: float, order: Ints, least: Ints, most: Ints, each_per_s: Floats, target: Ints
 ) -> None:
+    """Rows of `target` whose capacity is not a number stay as they are."""
     for r in range(target.shape[0]):
         if not math.isfinite(capacity_per_s[r]):
             continue

@@ -18,7 +18,7 @@ MINUTE_S, HISTORY_MINUTES = 60.0, 60
 class Beginnings:
     """Loads of the same cell length as seen from any of their moments.
 
-    Every mean is a difference of two cumulative sums. Rates are of single precision, so the sums of a day are exact.
+    Every mean is a difference of two cumulative sums; rates are of single precision, so the sums of a day are exact.
     """
 
     def __init__(self, loads: Sequence[Load], known: ScalingLimits) -> None:

@@ -107,7 +107,8 @@ def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) 
 
 
 def _readable(asked: object) -> bool:
-    return isinstance(asked, SupportsFloat) and math.isfinite(float(asked))
+    # The plain types first: asking whether something has a method takes longer than all the rest of a decision.
+    return isinstance(asked, float | int | SupportsFloat) and math.isfinite(float(asked))
 
 
 def _up(asked: float) -> int:
