@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from envs.reward import scale_of
 from rlscale.actions import ActionMap, Headroom
-from rlscale.beginning import Moments, first_fleet, first_lead_s
+from rlscale.beginning import MINUTE_S, Beginnings
 from rlscale.features import FeatureExtractor
-from rlscale.feedback import reward
+from rlscale.feedback import weighed
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
+from rlscale.sim.luck import kernel
 from rlscale.sim.world import SimWorld
 from rlscale.types import Floats, Ints, Load, Observation
 
 EPISODE_INTERVALS = 240
+DRAWN_AHEAD = 256  # episodes: drawing a few at a time costs as much as drawing hundreds
 TERMS = ("cost_usd", "missed", "churn", "reward_cost", "reward_missed", "reward_churn")
 
 
@@ -40,13 +42,16 @@ class ClusterBatch:
         self.actions: ActionMap = Headroom() if actions is None else actions
         self.scale = scale_of(scenario, self.loads)
         self.interval_cells = scenario.cluster.substeps
-        self._moments = [Moments(load) for load in self.loads]
-        self._lead_s = first_lead_s(self.known)
+        self._beginnings = Beginnings(self.loads, self.known)
         zero = np.zeros(n, np.int64)
         self.world = SimWorld(scenario.cluster, self.loads, [0] * n, self.known.min_replicas, threads=threads)
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, scenario.cluster.interval_s, n)
         self._price = np.array([pool.node.usd_per_s(pool.spot) for pool in scenario.cluster.pools])
+        self._all = np.arange(n)
+        self._totals = np.zeros((3, n))  # cost, misses and churn of each row since it began
+        weights = scenario.weights
+        self._scale = self.scale.usd_per_interval, self.scale.requests_per_interval, weights.missed, weights.churn
         self.which, self.first, self.luck = zero.copy(), zero.copy(), zero.astype(np.uint64)
         self.age, self.length = zero.copy(), np.full(n, EPISODE_INTERVALS)
         self.returns = np.zeros(n)
@@ -57,13 +62,15 @@ class ClusterBatch:
     def begin(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints) -> None:
         """Start rows; one interval passes before their first observation, as in `loop.run`."""
         self.which[rows], self.first[rows], self.luck[rows], self.length[rows] = which, first, luck, length
-        moments = [(self._moments[k], at) for k, at in zip(which.tolist(), first.tolist(), strict=True)]
-        need = np.array([moment.first_need_per_s(at, self._lead_s) for moment, at in moments])
-        self.world.reset(rows, luck, first_fleet(need, self.known), which, first)
+        fleets, minutes = self._beginnings.at(which, first)
+        self.world.reset(rows, luck, fleets, which, first)
         self.monitor.reset(rows)
-        for r, (moment, at) in zip(rows, moments, strict=True):
-            self.features.reset(r, *moment.history(at))
+        self.features.reset(rows, minutes, MINUTE_S)
+        for i in np.flatnonzero(first == 0):  # as in `loop.run`: all of the load's own history
+            load = self.loads[which[i]]
+            self.features.reset(rows[i], load.history_per_s, load.history_step_s)
         self.world.wait_rows(rows)
+        self._settle(rows)
         self.age[rows] = 1
         self.returns[rows] = 0.0
 
@@ -76,15 +83,10 @@ class ClusterBatch:
     def step(self, actions: NDArray[Any]) -> None:
         """Execute, one control interval, feedback, monitor. Rows that end stay where they are; see `restart`."""
         self.world.apply(self.actions.targets(actions, self.seen, self.known))
-        before = self._totals()
         self.world.wait()
-        cost, missed, churn = (after - then for after, then in zip(self._totals(), before, strict=True))
-        value = reward(cost, missed, churn, self.scale, self.scenario.weights)
-        self.reward = value.total
-        self.returns += value.total
-        weights = self.scenario.weights
-        self.terms = dict(zip(TERMS, (cost, missed, churn, -value.cost, -weights.missed * value.missed,
-                                      -weights.churn * value.churn), strict=True))  # fmt: skip
+        terms, self.reward = self._settle(self._all)
+        self.terms = dict(zip(TERMS, terms, strict=True))
+        self.returns += self.reward
         self.look()
         self.age += 1
         self.ended = self.age >= self.length
@@ -92,14 +94,43 @@ class ClusterBatch:
 
     def restart(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints) -> None:
         """Begin rows that have ended anew within the same step; `final` keeps what they saw last."""
-        self.final = self.observation[rows].copy()
+        self.final = self.observation[rows]
         self.begin(rows, which, first, luck, length)
         self.seen = self.monitor.observe_again(rows)
         self.observation[rows] = self.features.first(self.seen, rows)
 
-    def _totals(self) -> tuple[Floats, Floats, Floats]:
-        cluster = self.world.cluster
-        return self.world.pool["node_s"] @ self._price, cluster["missed"].copy(), cluster["churn"].copy()
+    def _settle(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Terms, (6, n), and reward, (n,), of the given rows since they were last settled."""
+        terms, value = np.empty((len(TERMS), self.n)), np.empty(self.n)
+        _settle(rows, self.world.cluster, self.world.pool, self._price, *self._scale, self._totals, terms, value)
+        return terms, value
+
+
+_weighed = kernel(weighed)
+
+
+@kernel
+def _settle(
+    rows: Ints, cluster: Any, pool: Any, price: Floats, usd: float, requests: float, missed_weight: float,
+    churn_weight: float, totals: Floats, terms: Floats, value: Floats,
+) -> None:  # fmt: skip
+    for r in rows:
+        cost = 0.0
+        for p in range(price.shape[0]):
+            cost += pool[r, p].node_s * price[p]
+        missed, churn = cluster[r].missed, cluster[r].churn
+        terms[0, r] = cost - totals[0, r]
+        terms[1, r] = missed - totals[1, r]
+        terms[2, r] = churn - totals[2, r]
+        totals[0, r] = cost
+        totals[1, r] = missed
+        totals[2, r] = churn
+        relative, share, value[r] = _weighed(
+            terms[0, r], terms[1, r], terms[2, r], usd, requests, missed_weight, churn_weight
+        )
+        terms[3, r] = -relative
+        terms[4, r] = -missed_weight * share
+        terms[5, r] = -churn_weight * terms[2, r]
 
 
 class Windows:
@@ -110,9 +141,21 @@ class Windows:
         cells = min(len(load.values) for load in loads)
         self.last = max(0, cells // interval_cells - length - 1)
 
+        self._drawn: tuple[Any, ...] = ()
+        self._left = 0
+
     def draw(self, rows: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints]:
         """Which load, first cell, luck and length, (rows,) each."""
-        which = self.rng.integers(0, self.count, rows)
-        first = self.interval_cells * self.rng.integers(0, self.last + 1, rows)
-        luck = self.rng.integers(0, 2**62, rows).astype(np.uint64)
-        return which, first, luck, np.full(rows, self.length)
+        if rows > self._left:
+            self._left = max(rows, DRAWN_AHEAD)
+            self._drawn = self._draw(self._left)
+        end = len(self._drawn[0]) - self._left + rows
+        self._left -= rows
+        which, first, luck, length = (values[end - rows : end] for values in self._drawn)
+        return which, first, luck, length
+
+    def _draw(self, count: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints]:
+        which = self.rng.integers(0, self.count, count)
+        first = self.interval_cells * self.rng.integers(0, self.last + 1, count)
+        luck = self.rng.integers(0, 2**62, count).astype(np.uint64)
+        return which, first, luck, np.full(count, self.length)

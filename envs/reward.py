@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rlscale.beginning import cheapest
 from rlscale.feedback import Scale
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario
+from rlscale.sim.steady import cheapest
 from rlscale.types import Load
 
 
@@ -20,4 +20,5 @@ def scale_of(scenario: Scenario, loads: Sequence[Load]) -> Scale:
     spec, known = scenario.cluster, scenario.limits
     need = np.mean([need_series(load, spec, known).mean() for load in loads])
     rate = np.mean([load.rate_per_s.mean() for load in loads])
-    return Scale(float(need * known.usd_per_replica_s[cheapest(known)] * spec.interval_s), float(rate * spec.interval_s))
+    usd_per_s = known.usd_per_replica_s[cheapest(known)]
+    return Scale(float(need * usd_per_s * spec.interval_s), float(rate * spec.interval_s))

@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from envs import get_scenario
-from envs.batch import EPISODE_INTERVALS, TERMS, ClusterBatch, Windows
+from envs.batch import EPISODE_INTERVALS, ClusterBatch, Windows
 from envs.spaces import action_space, observation_space
 from rlscale.actions import ActionMap, action_map
 from rlscale.scenario import Scenario, Split
@@ -58,7 +58,7 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
             self.windows = Windows(picked, self.batch.interval_cells, self.length, self.rng)
         self.batch.begin(np.arange(self.num_envs), *self.windows.draw(self.num_envs))
         self.batch.age = self.rng.integers(1, max(2, self.length), self.num_envs)
-        return self.batch.look().copy(), {}
+        return self.batch.look(), {}
 
     def step(
         self, actions: Any
@@ -68,20 +68,20 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
         if batch is None:
             raise RuntimeError("step before reset")
         batch.step(np.asarray(actions))
-        infos: dict[str, Any] = {name: batch.terms[name] for name in TERMS}
+        infos: dict[str, Any] = dict(batch.terms)
         ended = batch.ended
         if ended.any():
             rows = np.flatnonzero(ended)
             infos["episode"] = {"r": np.where(ended, batch.returns, 0.0), "l": np.where(ended, batch.age, 0)}
             infos["_episode"] = ended
             batch.restart(rows, *self.windows.draw(len(rows)))
-            kept = np.full(self.num_envs, None, dtype=object)
+            kept = np.empty(self.num_envs, dtype=object)
             assert batch.final is not None
-            for i, r in enumerate(rows):
-                kept[r] = batch.final[i]
+            for r, seen in zip(rows, batch.final, strict=True):
+                kept[r] = seen
             infos["final_obs"], infos["_final_obs"] = kept, ended
         never = np.zeros(self.num_envs, np.bool_)
-        return batch.observation.copy(), batch.reward, never, ended.copy(), infos
+        return batch.observation, batch.reward, never, ended, infos
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(n, choices) which actions change what they say, given the limits."""

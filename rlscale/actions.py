@@ -7,8 +7,10 @@ in [-1, 1].
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -66,7 +68,7 @@ class Headroom:
 
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """See `headroom_targets`."""
-        return headroom_targets(np.asarray(self.levels)[actions], seen, known)
+        return headroom_targets(_array(self.levels)[actions], seen, known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """Every level is feasible: the limits bound what it asks for."""
@@ -128,7 +130,7 @@ class Delta:
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """Within the limits; a step beyond them goes as far as they allow."""
         target = _targets(seen).copy()
-        target[:, by_price(known)[0]] += np.asarray(self.steps, np.int64)[np.asarray(actions).reshape(len(target))]
+        target[:, by_price(known)[0]] += _array(self.steps)[np.asarray(actions).reshape(len(target))]
         return _bounded(target, known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
@@ -159,7 +161,7 @@ class PoolDeltas:
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """Within the limits of every pool."""
         target = _targets(seen)
-        return _bounded(target + np.asarray(self.steps, np.int64)[np.asarray(actions).reshape(target.shape)], known)
+        return _bounded(target + _array(self.steps)[np.asarray(actions).reshape(target.shape)], known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """Side by side, pool after pool."""
@@ -204,28 +206,37 @@ def from_manifest(entry: Mapping[str, Any]) -> ActionMap:
 
 def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: ScalingLimits) -> Ints:
     """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
-    demand = np.atleast_1d(np.asarray(seen.arrival_per_s + seen.waiting / known.drain_s, dtype=np.float64))
-    measured = np.isfinite(demand)
-    if measured.all():
-        return allocate_many(levels * demand, known)
-    wanted = allocate_many(levels * np.where(measured, demand, 0.0), known)
-    return np.where(measured[:, None], wanted, _targets(seen))
+    demand_per_s = np.atleast_1d(seen.arrival_per_s + seen.waiting / known.drain_s)
+    return allocate_many(levels * demand_per_s, known, _targets(seen))
 
 
-def allocate_many(capacity_per_s: Floats, known: ScalingLimits) -> Ints:
-    """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first."""
+def allocate_many(capacity_per_s: Floats, known: ScalingLimits, held: Ints | None = None) -> Ints:
+    """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first.
+
+    Rows whose capacity is not a number get what is `held`, (n, P), the minima by default.
+    """
+    order, minimum_per_s = _filling(known)
     target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
-    minimum = float(np.dot(known.min_replicas, known.capacity_per_s))
-    _allocate(np.ascontiguousarray(capacity_per_s, np.float64), minimum, np.array(by_price(known), np.int64),
-              known.min_replicas, known.max_replicas, known.capacity_per_s, target)  # fmt: skip
+    target[:] = known.min_replicas if held is None else held
+    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
+              target)  # fmt: skip
     return target
+
+
+@lru_cache(maxsize=64)
+def _filling(known: ScalingLimits) -> tuple[Ints, float]:
+    """In which order pools are filled, and what the minima carry."""
+    return np.array(by_price(known), np.int64), float(np.dot(known.min_replicas, known.capacity_per_s))
 
 
 @kernel
 def _allocate(
     capacity_per_s: Floats, minimum_per_s: float, order: Ints, least: Ints, most: Ints, each_per_s: Floats, target: Ints
 ) -> None:
+    """Rows of `target` whose capacity is not a number stay as they are."""
     for r in range(target.shape[0]):
+        if not math.isfinite(capacity_per_s[r]):
+            continue
         target[r, :] = least
         missing = capacity_per_s[r] - minimum_per_s
         for p in order:
@@ -233,6 +244,12 @@ def _allocate(
                 added = min(float(most[p] - least[p]), np.ceil(missing / each_per_s[p] - _ROUNDING))
                 target[r, p] += int(added)
                 missing -= added * each_per_s[p]
+
+
+@lru_cache(maxsize=64)
+def _array(values: tuple[float, ...]) -> NDArray[Any]:
+    """The choices of a map, to be indexed by actions."""
+    return np.array(values)
 
 
 def _rows(seen: Observation) -> int:

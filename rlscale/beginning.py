@@ -3,69 +3,50 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from rlscale.sim import steady
+from rlscale.sim.luck import kernel
 from rlscale.types import Floats, Ints, Load, ScalingLimits
 
 RECENT_S = 600.0
 MINUTE_S, HISTORY_MINUTES = 60.0, 60
 
 
-class Moments:
-    """A load as seen from its moments. Environments ask at many of them: every mean is a difference of two sums."""
+class Beginnings:
+    """Loads of the same cell length as seen from any of their moments.
 
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self._sums = np.concatenate([np.zeros(1), np.cumsum(load.rate_per_s)])  # over cells; of single-precision
-        # rates, so that sums and differences of a day are exact
-        self._minute = max(1, round(MINUTE_S / load.step_s))  # cells
+    Every mean is a difference of two cumulative sums; rates are of single precision, so the sums of a day are exact.
+    """
 
-    def history(self, cell: int) -> tuple[Floats, float]:
-        """Rates of the hour before a cell, in minutes: of the load itself, before it of the load's own history."""
-        older, step_s = self.load.history_per_s, self.load.history_step_s
-        if cell == 0:
-            return older, step_s
-        minutes = min(HISTORY_MINUTES, cell // self._minute)
-        own = self._means(cell - minutes * self._minute, cell)
-        if len(older) and minutes < HISTORY_MINUTES:
-            ages_s = (np.arange(HISTORY_MINUTES - minutes, 0, -1) - 0.5) * MINUTE_S
-            at = len(older) - 1 - (ages_s / step_s).astype(np.int64)
-            own = np.concatenate([older[np.maximum(at, 0)], own])
-        return own if len(own) else np.zeros(1), MINUTE_S
+    def __init__(self, loads: Sequence[Load], known: ScalingLimits) -> None:
+        self.known, self._cheapest = known, steady.cheapest(known)
+        self._cells = np.array([len(load.values) for load in loads])
+        self._sums = np.zeros((len(loads), int(self._cells.max()) + 1))
+        self._older = np.full((len(loads), HISTORY_MINUTES), np.nan)
+        for load, sums, older in zip(loads, self._sums, self._older, strict=True):
+            np.cumsum(load.rate_per_s, out=sums[1 : 1 + len(load.values)])
+            if len(load.history_per_s):
+                ages_s = (np.arange(HISTORY_MINUTES, 0, -1) - 0.5) * MINUTE_S
+                at = len(load.history_per_s) - 1 - (ages_s / load.history_step_s).astype(np.int64)
+                older[at >= 0] = load.history_per_s[at[at >= 0]]
+        step_s = loads[0].step_s
+        lead_s = max(MINUTE_S, float(known.start_p95_s[self._cheapest]))
+        self._widths = max(1, round(MINUTE_S / step_s)), math.ceil(lead_s / step_s), round(RECENT_S / step_s)
 
-    def first_need_per_s(self, cell: int, lead_s: float) -> float:
-        """Mean rate of the busiest minute of the first lead time, or of the last ten minutes, whichever is larger."""
-        end = min(len(self._sums) - 1, cell + math.ceil(max(MINUTE_S, lead_s) / self.load.step_s))
-        minutes = self._means(cell, end)
-        if len(minutes):
-            return max(float(minutes.max()), self._recent_per_s(cell))
-        short = float(self._sums[end] - self._sums[cell]) / (end - cell) if end > cell else 0.0
-        return max(short, self._recent_per_s(cell))
+    def at(self, which: Ints, cells: Ints) -> tuple[Ints, Floats]:
+        """(k, P) first fleets and (k, HISTORY_MINUTES) rates before, oldest first, NaN where nothing is known.
 
-    def _means(self, first: int, end: int) -> Floats:
-        """Of every whole minute of the cells from `first` to `end`."""
-        edges = self._sums[first : end + 1 : self._minute]
-        return (edges[1:] - edges[:-1]) / self._minute
-
-    def _recent_per_s(self, cell: int) -> float:
-        """Mean rate of the ten minutes before `cell`; 0 where nothing is known of them."""
-        load = self.load
-        first = max(0, cell - round(RECENT_S / load.step_s))
-        own, seconds = float(self._sums[cell] - self._sums[first]) * load.step_s, (cell - first) * load.step_s
-        cells = min(len(load.history_per_s), round((RECENT_S - seconds) / load.history_step_s))
-        if cells > 0:
-            own += float(load.history_per_s[-cells:].sum()) * load.history_step_s
-            seconds += cells * load.history_step_s
-        return own / seconds if seconds > 0 else 0.0
-
-
-def first_fleet(need_per_s: Floats, known: ScalingLimits) -> Ints:
-    """(k, P) replicas that carry each rate, (k,): of the cheapest pool, the minimum of the others."""
-    counts = np.tile(known.min_replicas, (len(need_per_s), 1))
-    counts[:, cheapest(known)] += np.maximum(0, steady.need(need_per_s, known) - known.min_replicas.sum())
-    return np.clip(counts, known.min_replicas, known.max_replicas)
+        The fleet: see `initial_replicas`. The rates: of the load itself, before it of the load's own history.
+        """
+        known = self.known
+        fleets = np.empty((len(which), len(known.min_replicas)), np.int64)
+        minutes = np.empty((len(which), HISTORY_MINUTES))
+        _look_around(which, cells, self._cells, self._sums, self._older, *self._widths, self._cheapest,
+                     known.min_replicas, known.max_replicas, known.capacity_per_s, fleets, minutes)  # fmt: skip
+        return fleets, minutes
 
 
 def initial_replicas(load: Load, known: ScalingLimits, cell: int = 0) -> tuple[int, ...]:
@@ -75,15 +56,47 @@ def initial_replicas(load: Load, known: ScalingLimits, cell: int = 0) -> tuple[i
     that a scaler orders is there before: with less, every scaler would start with the same misses, which say nothing
     about it and hide what does; in an hour of load they were 5 % of all requests.
     """
-    need = Moments(load).first_need_per_s(cell, first_lead_s(known))
-    return tuple(int(count) for count in first_fleet(np.array([need]), known)[0])
+    fleets, _ = Beginnings([load], known).at(np.zeros(1, np.int64), np.array([cell]))
+    return tuple(int(count) for count in fleets[0])
 
 
-def first_lead_s(known: ScalingLimits) -> float:
-    """p95 of the lead time of the pool that the first fleet comes from."""
-    return float(known.start_p95_s[cheapest(known)])
+_replicas = kernel(steady.replicas)
 
 
-def cheapest(known: ScalingLimits) -> int:
-    """The pool with the lowest price of capacity."""
-    return int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+@kernel
+def _look_around(
+    which: Ints, cells: Ints, lengths: Ints, sums: Floats, older: Floats, minute: int, lead: int, recent: int,
+    cheapest: int, least: Ints, most: Ints, each_per_s: Floats, fleets: Ints, minutes: Floats,
+) -> None:  # fmt: skip
+    """What `Beginnings.at` gives, row by row."""
+    count = minutes.shape[1]
+    for i in range(which.shape[0]):
+        k, cell = which[i], cells[i]
+        end = min(lengths[k], cell + lead)
+
+        # The busiest minute of the first lead time; a shorter rest of the load counts as a minute.
+        largest = 0.0
+        if cell < end < cell + minute:
+            largest = (sums[k, end] - sums[k, cell]) / (end - cell)
+        for j in range(cell + minute, end + 1, minute):
+            largest = max(largest, (sums[k, j] - sums[k, j - minute]) / minute)
+
+        # The last ten minutes: of the load as far as it goes back, of its history before.
+        own = min(cell, recent)
+        total, weight = sums[k, cell] - sums[k, cell - own], float(own)
+        for j in range(count - round((recent - own) / minute), count):
+            if math.isfinite(older[k, j]):
+                total += older[k, j] * minute
+                weight += minute
+        largest = max(largest, total / weight if weight > 0.0 else 0.0)
+        extra = int(_replicas(largest, each_per_s[cheapest], least.sum())) - least.sum()
+        for p in range(least.shape[0]):
+            fleets[i, p] = min(least[p] + extra, most[p]) if p == cheapest else least[p]
+
+        # Minute by minute.
+        known = min(count, cell // minute)
+        for j in range(count - known):
+            minutes[i, j] = older[k, j + known]
+        for j in range(count - known, count):
+            last = cell - (count - 1 - j) * minute
+            minutes[i, j] = (sums[k, last] - sums[k, last - minute]) / minute

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, SupportsFloat
 
 import numpy as np
@@ -77,8 +78,13 @@ def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
 
 def by_price(limits: ScalingLimits) -> list[int]:
     """Pools that carry anything, cheapest USD per capacity first."""
+    return list(_by_price(limits))
+
+
+@lru_cache(maxsize=64)
+def _by_price(limits: ScalingLimits) -> tuple[int, ...]:
     usable = [pool for pool, each in enumerate(limits.capacity_per_s) if each > 0]
-    return sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool]))
+    return tuple(sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool])))
 
 
 def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
@@ -101,7 +107,8 @@ def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) 
 
 
 def _readable(asked: object) -> bool:
-    return isinstance(asked, SupportsFloat) and math.isfinite(float(asked))
+    # The plain types first: asking whether something has a method takes longer than all the rest of a decision.
+    return isinstance(asked, float | int | SupportsFloat) and math.isfinite(float(asked))
 
 
 def _up(asked: float) -> int:

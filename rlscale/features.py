@@ -17,7 +17,7 @@ from rlscale.sim.luck import kernel
 from rlscale.types import DAY_S, PENDING_AGES_S, WEEK_S, Floats, Ints, Observation, ScalingLimits
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
-HISTORY_S = 3600.0
+HISTORY_S, LEAD_UNIT_S = 3600.0, 600.0
 
 # (name, unit, lowest, highest); values are clipped to their range.
 FEATURES: tuple[tuple[str, str, float, float], ...] = (
@@ -64,24 +64,26 @@ class FeatureExtractor:
         self._all = np.arange(rows)
         self._windows = np.array([min(length, max(1, round(window / interval_s))) for window in WINDOWS_S])
         self._capacity = _floats(known.capacity_per_s)
-        self._constants = tuple(
-            float(value)
-            for value in (known.capacity_per_s.min(), known.max_replicas @ known.capacity_per_s, known.drain_s,
-                          known.slo.ttft_s, known.slo.tpot_s, interval_s,
-                          known.start_median_s.max() / 600.0, known.start_p95_s.max() / 600.0)
-        )  # fmt: skip
+        constants = (known.capacity_per_s.min(), known.max_replicas @ known.capacity_per_s, known.drain_s,
+                     known.slo.ttft_s, known.slo.tpot_s, interval_s, known.start_median_s.max(),
+                     known.start_p95_s.max())  # fmt: skip
+        self._constants = tuple(float(value) for value in constants)
         self._state = (
             np.zeros(rows, np.int64),  # where the next rate goes
-            np.zeros((rows, length)),  # rates, a ring
-            np.zeros((rows, length + 1)),  # the largest rate of the previous turn of the ring from each place on
+            np.zeros((rows, length, 2)),  # the ring: a rate, and the largest of the previous turn's behind its place
+            np.zeros((rows, self._windows[1])),  # the newest rates once more, oldest first: they are read every time
             np.zeros((rows, len(WINDOWS_S) + 1)),  # sums of the windows; the largest rate of this turn
             np.zeros((rows, METRICS)),  # last good metrics
         )
 
     def reset(self, rows: Any, history_per_s: Floats, history_step_s: float) -> None:
-        """Begin the given rows anew, with the load history (the same for all of them)."""
+        """Begin the given rows anew, with the load history: one for all of them, (cells,), or one each, (k, cells).
+
+        Cells of `history_step_s` seconds, oldest first; NaN, and what is too long ago, counts as the mean of the rest.
+        """
         chosen = np.atleast_1d(self._all[rows])
-        _begin(chosen, _floats(history_per_s), float(history_step_s), self.interval_s, self._windows, *self._state)
+        past = _floats(history_per_s, 2)
+        _begin(chosen, past, float(history_step_s), self.interval_s, self._windows, *self._state)
 
     def push(self, seen: Observation) -> Matrix:
         """(rows, features) after this observation."""
@@ -93,18 +95,19 @@ class FeatureExtractor:
 
     def _vector(self, seen: Observation, rows: Ints) -> Matrix:
         out = np.empty((len(rows), len(FEATURES)), np.float32)
-        metrics = (seen.arrival_per_s, seen.waiting, seen.ttft_s, seen.tpot_s, seen.attainment)
         _push(
-            rows,
-            *[_floats(value, 1) for value in (*metrics, seen.week_s, seen.age_s)],
-            *[_floats(value, 2) for value in (seen.compute_occupancy, seen.memory_occupancy, seen.ready, seen.target,
-                                              seen.draining)],
-            _floats(seen.pending_by_age, 3),
+            rows, _floats(seen.arrival_per_s), _floats(seen.waiting), _floats(seen.ttft_s), _floats(seen.tpot_s),
+            _floats(seen.attainment), _floats(seen.week_s), _floats(seen.age_s), _floats(seen.compute_occupancy, 2),
+            _floats(seen.memory_occupancy, 2), _floats(seen.ready, 2), _floats(seen.target, 2),
+            _floats(seen.draining, 2), _floats(seen.pending_by_age, 3),
             self._capacity, self._constants, self._windows, _LOW, _HIGH, *self._state, out,
         )  # fmt: skip
         return out
 
 
+# Taylor coefficients of sin and cos, for an eighth of a turn either way.
+_SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(1, 6))
+_COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(1, 7))
 _LOW, _HIGH = LOWEST.astype(np.float64), HIGHEST.astype(np.float64)
 
 
@@ -115,18 +118,61 @@ def _floats(values: Any, dimensions: int = 1) -> Floats:
 
 
 @kernel
+def _circle(turns: float) -> tuple[float, float]:
+    """sin and cos of so many turns, to 1e-11, in a quarter of the library's time."""
+    quarter = math.floor(4.0 * turns + 0.5)
+    x = 2.0 * math.pi * (turns - 0.25 * quarter)
+    y = x * x
+    sin = x * (1.0 + y * (_SIN[0] + y * (_SIN[1] + y * (_SIN[2] + y * (_SIN[3] + y * _SIN[4])))))
+    cos = 1.0 + y * (_COS[0] + y * (_COS[1] + y * (_COS[2] + y * (_COS[3] + y * (_COS[4] + y * _COS[5])))))
+    sector = int(quarter) % 4
+    if sector == 0:
+        return sin, cos
+    if sector == 1:
+        return cos, -sin
+    if sector == 2:
+        return -sin, -cos
+    return -cos, sin
+
+
+@kernel
 def _push(
     rows: Ints, arrival: Floats, waiting: Floats, ttft: Floats, tpot: Floats, attainment: Floats, week_s: Floats,
     age_s: Floats, compute: Floats, memory: Floats, ready: Floats, target: Floats, draining: Floats,
     pending_by_age: Floats, capacity: Floats, constants: tuple[float, ...], windows: Ints, low: Floats, high: Floats,
-    place: Ints, rates: Floats, later: Floats, sums: Floats, last: Floats, out: Matrix,
+    place: Ints, ring: Floats, recent: Floats, sums: Floats, last: Floats, out: Matrix,
 ) -> None:  # fmt: skip
     """Take in one observation of the given rows; (len(rows), features) into `out`."""
-    least, largest, drain_s, slo_ttft_s, slo_tpot_s, interval_s, lead_median, lead_p95 = constants
-    pools, ages, length, count = capacity.shape[0], pending_by_age.shape[2], rates.shape[1], windows.shape[0]
+    least, largest, drain_s, slo_ttft_s, slo_tpot_s, interval_s, median_s, p95_s = constants
+    pools, ages, length, count = capacity.shape[0], pending_by_age.shape[2], ring.shape[1], windows.shape[0]
+    short = recent.shape[1]
     total = 0.0
     for p in range(pools):
         total += capacity[p]
+
+    # Rates into the rings. Sums of the windows run along and are made anew at every turn of the ring, so that they
+    # never drift; the largest rate is the larger of this turn's and of what is left of the previous one. The rings are
+    # scattered in memory: a short loop of its own fetches many of them at a time.
+    peak = np.empty(rows.shape[0])
+    for i in range(rows.shape[0]):
+        r = rows[i]
+        at = place[r]
+        rate = arrival[r] if math.isfinite(arrival[r]) else last[r, 0]
+        sums[r, 0] += rate - recent[r, short - windows[0]]
+        sums[r, 1] += rate - recent[r, 0]
+        for w in range(2, count):
+            oldest = at - windows[w]
+            sums[r, w] += rate - ring[r, oldest if oldest >= 0 else oldest + length, 0]
+        for k in range(1, short):
+            recent[r, k - 1] = recent[r, k]
+        recent[r, short - 1] = rate
+        ring[r, at, 0] = rate
+        sums[r, count] = rate if at == 0 else max(sums[r, count], rate)
+        peak[i] = max(sums[r, count], ring[r, at, 1])
+        place[r] = at + 1
+        if at + 1 == length:
+            _turn(r, windows, place, ring, sums)
+
     new = np.empty(METRICS)
     row = np.empty(low.shape[0])
     for i in range(rows.shape[0]):
@@ -150,37 +196,20 @@ def _push(
         for k in range(METRICS):
             if math.isfinite(new[k]):
                 last[r, k] = new[k]
-        rate = last[r, 0]
-
-        # The ring takes the rate. Sums of the windows run with it and are made anew at every turn, so that they never
-        # drift; the largest rate is the larger of this turn's and of what is left of the previous one.
-        at = place[r]
-        for w in range(count):
-            oldest = at - windows[w]
-            sums[r, w] += rate - rates[r, oldest if oldest >= 0 else oldest + length]
-        rates[r, at] = rate
-        sums[r, count] = rate if at == 0 else max(sums[r, count], rate)
-        peak = max(sums[r, count], later[r, at + 1])
-        place[r] = at + 1
-        if at + 1 == length:
-            _turn(r, windows, place, rates, later, sums)
 
         # Load over ready capacity: now, means, peak, slope, noise.
         share = 1.0 / max(ready_per_s, least)
-        row[0] = rate * share
+        row[0] = last[r, 0] * share
         for w in range(count):
             row[1 + w] = sums[r, w] / windows[w] * share
-        mean = sums[r, 1] / windows[1]
+        mean = sums[r, 1] / short
         square = 0.0
-        first = at + 1 - windows[1]
-        for k in range(max(first, 0), at + 1):
-            square += (rates[r, k] - mean) ** 2
-        for k in range(first + length, length):
-            square += (rates[r, k] - mean) ** 2
+        for k in range(short):
+            square += (recent[r, k] - mean) ** 2
         j = 1 + count
-        row[j] = peak * share
+        row[j] = peak[i] * share
         row[j + 1] = row[1] - row[3]
-        row[j + 2] = math.sqrt(square / windows[1]) * share
+        row[j + 2] = math.sqrt(square / short) * share
 
         # Queue, occupancy, latency, misses.
         row[j + 3] = last[r, 1] * share / drain_s
@@ -203,51 +232,52 @@ def _push(
         row[j + 2] = draining_per_s / largest
 
         # Time, and how old and how complete all this is.
-        day = 2.0 * math.pi * (week_s[r] % DAY_S) / DAY_S
-        week = 2.0 * math.pi * (week_s[r] % WEEK_S) / WEEK_S
-        row[j + 3] = math.sin(day)
-        row[j + 4] = math.cos(day)
-        row[j + 5] = math.sin(week)
-        row[j + 6] = math.cos(week)
+        row[j + 3], row[j + 4] = _circle(week_s[r] / DAY_S)
+        row[j + 5], row[j + 6] = _circle(week_s[r] / WEEK_S)
         row[j + 7] = age_s[r] / interval_s
         row[j + 8] = 0.0 if math.isfinite(new[0]) else 1.0
-        row[j + 9] = lead_median
-        row[j + 10] = lead_p95
+        row[j + 9] = median_s / LEAD_UNIT_S
+        row[j + 10] = p95_s / LEAD_UNIT_S
         for k in range(low.shape[0]):
-            out[i, k] = min(max(row[k], low[k]), high[k])
+            value = row[k] if row[k] > low[k] else low[k]
+            out[i, k] = value if value < high[k] else high[k]
 
 
 @kernel
 def _begin(
     rows: Ints, history: Floats, step_s: float, interval_s: float, windows: Ints,
-    place: Ints, rates: Floats, later: Floats, sums: Floats, last: Floats,
+    place: Ints, ring: Floats, recent: Floats, sums: Floats, last: Floats,
 ) -> None:  # fmt: skip
-    """The last hour of the history in control intervals; its mean where it is too short, zeros where there is none."""
-    known, total = 0, 0.0
-    for value in history:
-        if math.isfinite(value):
-            known += 1
-            total += value
-    mean = total / known if known > 0 else 0.0
-    length = rates.shape[1]
-    for r in rows:
+    """Fill the ring with the last hour of the history, in control intervals; zeros where there is none."""
+    cells, length, short = history.shape[1], ring.shape[1], recent.shape[1]
+    for i in range(rows.shape[0]):
+        r, own = rows[i], history[min(i, history.shape[0] - 1)]
+        known, total = 0, 0.0
+        for cell in range(cells):
+            if math.isfinite(own[cell]):
+                known += 1
+                total += own[cell]
+        mean = total / known if known > 0 else 0.0
         for k in range(length):
-            cell = history.shape[0] - 1 - int((length - k - 0.5) * interval_s / step_s)
-            rates[r, k] = history[cell] if cell >= 0 and math.isfinite(history[cell]) else mean
+            cell = cells - 1 - int((length - k - 0.5) * interval_s / step_s)
+            ring[r, k, 0] = own[cell] if cell >= 0 and math.isfinite(own[cell]) else mean
+        for k in range(short):
+            recent[r, k] = ring[r, length - short + k, 0]
         last[r, :] = 0.0
-        _turn(r, windows, place, rates, later, sums)
+        _turn(r, windows, place, ring, sums)
 
 
 @kernel
-def _turn(r: int, windows: Ints, place: Ints, rates: Floats, later: Floats, sums: Floats) -> None:
+def _turn(r: int, windows: Ints, place: Ints, ring: Floats, sums: Floats) -> None:
     """The ring is full: begin at its front again."""
-    length = rates.shape[1]
-    later[r, length] = 0.0
+    length = ring.shape[1]
+    largest = 0.0
     for k in range(length - 1, -1, -1):
-        later[r, k] = max(rates[r, k], later[r, k + 1])
+        ring[r, k, 1] = largest
+        largest = max(largest, ring[r, k, 0])
     for w in range(windows.shape[0]):
         total = 0.0
         for k in range(length - windows[w], length):
-            total += rates[r, k]
+            total += ring[r, k, 0]
         sums[r, w] = total
     place[r] = 0

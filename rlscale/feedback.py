@@ -31,6 +31,16 @@ def reward(cost_usd: Any, missed: Any, churn: Any, scale: Scale, weights: Reward
 
     Misses are counted against the scenario's mean, not the interval's: a miss at noon and at night weigh the same.
     """
-    cost = cost_usd / scale.usd_per_interval
-    share = missed / scale.requests_per_interval
-    return Reward(cost, share, churn, -(cost + weights.missed * share + weights.churn * churn))
+    cost, share, total = weighed(
+        cost_usd, missed, churn, scale.usd_per_interval, scale.requests_per_interval, weights.missed, weights.churn
+    )
+    return Reward(cost, share, churn, total)
+
+
+def weighed(
+    cost_usd: Any, missed: Any, churn: Any, usd: float, requests: float, missed_weight: float, churn_weight: float
+) -> tuple[Any, Any, Any]:
+    """The formula of `reward` in plain numbers, which kernels compile: relative cost, share of misses, reward."""
+    cost = cost_usd / usd
+    share = missed / requests
+    return cost, share, -(cost + missed_weight * share + churn_weight * churn)

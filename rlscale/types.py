@@ -304,9 +304,10 @@ class Observation:
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ScalingLimits:
-    """What a scaler may know of the cluster before the run starts; constant through it."""
+    """What a scaler may know of the cluster before the run starts; constant through it, so it is compared by identity
+    and what follows from it is computed once."""
 
     min_replicas: Ints  # (P,)
     max_replicas: Ints  # (P,)

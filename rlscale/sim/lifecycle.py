@@ -63,10 +63,12 @@ def start_with(pool, nodes, slots, pool_spec, replicas):
 
 
 @kernel
-def start_rows(rows, seeds, loads, cells, initial, cluster, pool, node, slot, pool_scrape, pool_spec):
-    """Begin zeroed rows: their luck, load and first cell, (k,) each, and the fleet of each pool, (k, P)."""
+def start_rows(rows, seeds, loads, cells, initial, state, cluster, pool, node, slot, pool_scrape, pool_spec):
+    """Clear all `state` of the rows; set their luck, load and first cell, (k,) each, and their fleets, (k, P)."""
     for i in range(rows.shape[0]):
         r = rows[i]
+        for words in state:
+            words[r, :] = 0
         cluster[r].seed = seeds[i]
         cluster[r].load = loads[i]
         cluster[r].cell = cells[i]

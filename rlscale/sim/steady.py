@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -137,6 +138,15 @@ def _lead_time(spec: ClusterSpec, pool: int) -> tuple[float, float]:
 
 def need(rate_per_s: Floats, known: ScalingLimits) -> Ints:
     """Replicas of the cheapest pool that each interval's rate asks for: ceil(rate / l_SLO), at least the minimum."""
-    cheapest = int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
-    wanted = np.ceil(np.asarray(rate_per_s) / known.capacity_per_s[cheapest] - 1e-9).astype(np.int64)
-    return np.asarray(np.maximum(wanted, int(known.min_replicas.sum())), dtype=np.int64)
+    each_per_s, least = float(known.capacity_per_s[cheapest(known)]), int(known.min_replicas.sum())
+    return np.asarray(replicas(np.asarray(rate_per_s), each_per_s, least), dtype=np.int64)
+
+
+def replicas(rate_per_s: Any, each_per_s: float, least: int) -> Any:
+    """The formula of `need` in plain numbers, which kernels compile."""
+    return np.maximum(np.ceil(rate_per_s / each_per_s - 1e-9), least)
+
+
+def cheapest(known: ScalingLimits) -> int:
+    """The pool with the lowest price of capacity."""
+    return int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))

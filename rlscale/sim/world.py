@@ -68,7 +68,6 @@ class SimWorld:
         self.events = np.zeros((n, log_events + 1, 4))
         self.first_week_s = np.zeros(n)  # seconds since Monday 00:00 at t = 0
         self._week_s = np.array([load.week_s for load in self.loads])
-        self._scrapes = _words(self.scrape_before), _words(self.scrape)
         self._state = tuple(
             _words(array)
             for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
@@ -90,13 +89,12 @@ class SimWorld:
     ) -> None:
         """Begin the given rows anew."""
         rows = np.asarray(rows)
-        for words in self._state:
-            words[rows] = 0
         loads, cells = np.asarray(load_of_row), np.asarray(start_cell)
-        initial = np.ascontiguousarray(np.broadcast_to(np.asarray(initial, np.int64), (len(rows), self.pools)))
+        fleet = np.empty((len(rows), self.pools), np.int64)
+        fleet[:] = initial
         self.first_week_s[rows] = self._week_s[loads] + cells * self.spec.substep_s
-        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, initial, self.cluster, self.pool,
-                             self.node, self.slot, self.pool_scrape, self.tables.pool_spec)  # fmt: skip
+        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, self._state, self.cluster,
+                             self.pool, self.node, self.slot, self.pool_scrape, self.tables.pool_spec)  # fmt: skip
 
     def apply(self, target: NDArray[Any]) -> None:
         """Bounded targets (n, P) for the coming interval; in force after the control delay."""
@@ -104,14 +102,13 @@ class SimWorld:
 
     def wait(self) -> None:
         """Let one control interval pass."""
-        before, now = self._scrapes
-        before[:] = now
+        # Every interval has one scrape, which writes the whole record.
+        self.scrape, self.scrape_before = self.scrape_before, self.scrape
         self._run(False)
 
     def wait_rows(self, rows: Sequence[int] | Ints) -> None:
         """Let one control interval pass for some rows only."""
-        before, now = self._scrapes
-        before[rows] = now[rows]
+        _words(self.scrape_before)[rows] = _words(self.scrape)[rows]
         arrays = self._arrays()
         for r in rows:
             fluid.run_batch(int(r), int(r) + 1, False, *arrays)
@@ -188,5 +185,5 @@ def _power_of_two(least: float) -> int:
 
 
 def _words(array: NDArray[Any]) -> NDArray[np.uint64]:
-    """The same memory as rows of 8-byte words, which numpy clears and copies many times faster than records."""
+    """The same memory as rows of 8-byte words, which clear and copy faster than records."""
     return np.asarray(array).view(np.uint64).reshape(len(array), -1)
