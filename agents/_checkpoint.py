@@ -20,7 +20,7 @@ from rlscale.errors import PolicyError
 FORMAT = 1
 COUNTERS = (
     "num_timesteps", "_n_updates", "_n_calls", "_episode_num", "exploration_rate", "_current_progress_remaining",
-    "_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer",
+    "_last_obs", "_last_original_obs", "_last_episode_starts", "ep_info_buffer", "ep_success_buffer", "coins",
 )  # fmt: skip
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 
@@ -67,7 +67,7 @@ def put_back(state: dict[str, Any], model: Any) -> None:
             getattr(model.replay_buffer, name)[: len(filled)] = filled
         model.replay_buffer.pos, model.replay_buffer.full = replay["pos"], replay["full"]
     torch.set_rng_state(state["random"]["torch"].cpu())
-    np.random.set_state(state["random"]["numpy"])
+    np.random.set_state(state["random"]["numpy"])  # noqa: NPY002 (Stable-Baselines3 draws from it)
     random.setstate(state["random"]["python"])
     model.action_space.np_random.bit_generator.state = state["random"]["actions"]
 
@@ -85,7 +85,7 @@ def _random(model: Any) -> dict[str, Any]:
     """Generators that Stable-Baselines3 draws from; those of a GPU are not kept: resuming is exact on the CPU only."""
     return {
         "torch": torch.get_rng_state(),
-        "numpy": np.random.get_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 (Stable-Baselines3 draws from it)
         "python": random.getstate(),
         "actions": model.action_space.np_random.bit_generator.state,
     }

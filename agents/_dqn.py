@@ -1,4 +1,4 @@
-"""DQN by Stable-Baselines3 on a vector environment: every cluster explores by itself, targets are double. Needs torch."""
+"""DQN by Stable-Baselines3 on a vector environment: every cluster explores by itself. Needs torch."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class BatchDQN(DQN):
 
     double = True
     squash = True
+    coins: np.random.Generator
 
     def predict(
         self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = False
@@ -38,9 +39,9 @@ class BatchDQN(DQN):
         """Greedy actions, some of them replaced by random ones unless `deterministic`."""
         actions, state = self.policy.predict(observation, state, episode_start, deterministic)
         if not deterministic and np.ndim(actions):
-            explore = np.random.random(len(actions)) < self.exploration_rate
-            random = np.random.randint(0, self.action_space.n, len(actions))  # type: ignore[attr-defined]
-            actions = np.where(explore, random, actions)
+            explore = self.coins.random(len(actions)) < self.exploration_rate
+            other = self.coins.integers(0, self.action_space.n, len(actions))  # type: ignore[attr-defined]
+            actions = np.where(explore, other, actions)
         return actions, state
 
     def train(self, gradient_steps: int, batch_size: int = 100) -> None:
@@ -55,7 +56,7 @@ class BatchDQN(DQN):
             value = self.q_net(batch.observations).gather(1, batch.actions.long())
             loss = torch.nn.functional.smooth_l1_loss(value, target)
             self.policy.optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.detach())
@@ -101,6 +102,7 @@ def build(
         max_grad_norm=settings.max_grad_norm, policy_kwargs=kwargs, seed=seed, device=device, verbose=0,
     )  # fmt: skip
     model.double, model.squash = settings.double, settings.squash
+    model.coins = np.random.default_rng([seed, 3])
     return model
 
 

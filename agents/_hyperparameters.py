@@ -58,7 +58,9 @@ class PpoSettings(_Common):
     clip_range: Rate = 0.2
     ent_coef: float = Field(default=0.0, ge=0)
     vf_coef: float = Field(default=0.5, ge=0)
-    start_bias: float = Field(default=0.0, ge=0, description="logit by which the untrained policy prefers to stand still")
+    start_bias: float = Field(
+        default=0.0, ge=0, description="logit by which the untrained policy prefers to stand still"
+    )
 
 
 class DqnSettings(_Common):

@@ -39,7 +39,7 @@ def measured(env: VecEnv, seed: int) -> Statistics:
     for _ in range(STEPS):
         env.step_async(_random(env.action_space, env.num_envs, rng))
         seen.append(env.step_wait()[0])
-    every = np.concatenate(seen)  # type: ignore[arg-type]
+    every: NDArray[np.float32] = np.concatenate(seen)  # type: ignore[arg-type]
     return {
         "mean": every.mean(axis=0, dtype=np.float64).astype(np.float32),
         "std": np.maximum(every.std(axis=0, dtype=np.float64), LEAST_STD).astype(np.float32),

@@ -90,7 +90,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "goals": GOALS,
         "contestants": [_plain(contestant) for contestant in fleet],
         "ratios": {algo: _ratios(fleet, algo) for algo in ("ppo", "dqn")},
-        "overhead": [_overhead(n, 5 if quick else OVERHEAD_STEPS) for n in (OVERHEAD_ROWS[:1] if quick else OVERHEAD_ROWS)],
+        "overhead": [_overhead(n, 5 if quick else OVERHEAD_STEPS) for n in OVERHEAD_ROWS[: 1 if quick else None]],
     }  # fmt: skip
 
 
@@ -233,8 +233,8 @@ def tell(found: dict[str, Any]) -> None:
     Console().print(table)
     for algo, ratio in found["ratios"].items():
         sooner = ratio["time_to_return"] or ratio["at_least"]
-        words = "never reached here" if sooner is None else (
-            f"{'at least ' if ratio['time_to_return'] is None else ''}{sooner:.1f} times sooner at the return")  # fmt: skip
+        bound = "at least " if ratio["time_to_return"] is None else ""
+        words = "never reached here" if sooner is None else f"{bound}{sooner:.1f} times sooner at the return"
         print(f"{algo}: {ratio['frames_per_s']:.1f} times the frames per second of the defaults, {words}")
     for entry in found["overhead"]:
         print(f"environment, {entry['n']} clusters: {entry['outside_ns']:.0f} ns per step outside the kernel "
@@ -250,9 +250,9 @@ def draw(found: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8, 3.6), layout="constrained")
     axes = figure.subplots()
     for c in found["contestants"]:
-        style = {"color": "#1f77b4" if c["algo"] == "ppo" else "#d62728", "linestyle": "-" if c["name"] == "here" else ":"}
         axes.plot([p["seconds"] for p in c["curve"]], [p["reward"] for p in c["curve"]], marker=".",
-                  label=f"{c['algo']}, {c['name']}", **style)  # fmt: skip
+                  label=f"{c['algo']}, {c['name']}", color="#1f77b4" if c["algo"] == "ppo" else "#d62728",
+                  linestyle="-" if c["name"] == "here" else ":")  # fmt: skip
     axes.axhline(found["target_return"], color="black", linewidth=0.8)
     axes.set(xscale="log", xlabel="seconds of training", ylabel="validation return")
     axes.set_ylim(bottom=4.0 * found["target_return"], top=0.0)

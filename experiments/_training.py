@@ -175,7 +175,7 @@ class _Training:
 
     def _seconds(self) -> float:
         """Of training, evaluations included, over all sessions of it."""
-        return self.progress.trained_s + time.perf_counter() - self.began
+        return float(self.progress.trained_s + time.perf_counter() - self.began)
 
     def _checkpoint(self) -> None:
         path = self.plan.folder.checkpoint(self.plan.seed)

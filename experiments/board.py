@@ -94,7 +94,7 @@ def tracked(folder: Path, project: str, entity: str | None, group: str, name: st
     """A Weights & Biases run; offline when there is no network or no key, so that it never asks or waits."""
     import wandb
 
-    mode = os.environ.get("WANDB_MODE") or ("online" if _can_go_online(wandb) else "offline")
+    mode: Any = os.environ.get("WANDB_MODE") or ("online" if _can_go_online(wandb) else "offline")
     with contextlib.suppress(FileExistsError):
         folder.mkdir(parents=True)
     return wandb.init(

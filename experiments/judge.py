@@ -104,7 +104,7 @@ class Judge:
     def _series(self, trail: Floats) -> dict[str, Floats]:
         spec = self.scenario.cluster
         need = need_series(self.loads[0], spec, self.scenario.limits)[1 : len(trail) + 1]
-        hour = np.arange(1, len(trail) + 1) * spec.interval_s / 3600.0
+        hour: Floats = np.arange(1, len(trail) + 1, dtype=np.float64) * (spec.interval_s / 3600.0)
         return {"hour": hour, "need": need, "ready": trail[:, 0], "pending": trail[:, 1]}
 
 

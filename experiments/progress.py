@@ -20,8 +20,9 @@ class Bars:
         console = Console(file=sys.stdout)
         if console.is_terminal:
             self._bars = Progress(
-                TextColumn("seed {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[fps]}"),
-                TimeRemainingColumn(), TextColumn("{task.fields[words]}"), console=console,
+                TextColumn("seed {task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[fps]}"), TimeRemainingColumn(), TextColumn("{task.fields[words]}"),
+                console=console,
             )  # fmt: skip
             self._tasks = {seed: self._bars.add_task(str(seed), total=total, fps="", words="") for seed in seeds}
 

@@ -1,9 +1,9 @@
 """The folder of a training: what was asked for, checkpoints, learning curves, and one policy folder per seed.
 
-    OUT/run.json               what was asked for; a resumed training must ask for the same
-    OUT/seed-0/                the policy that was best on the validation loads; appears when its training is complete
-    OUT/training/seed-0/       checkpoint.pt (a pickle: only your own), curve.json, model.zip for Stable-Baselines3
-    OUT/tensorboard/seed-0/    event files
+OUT/run.json               what was asked for; a resumed training must ask for the same
+OUT/seed-0/                the policy that was best on the validation loads; appears when its training is complete
+OUT/training/seed-0/       checkpoint.pt (a pickle: only your own), curve.json, model.zip for Stable-Baselines3
+OUT/tensorboard/seed-0/    event files
 """
 
 from __future__ import annotations

@@ -12,10 +12,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from experiments.results import provenance, write_json, write_text
 from rlscale.errors import ResultError
@@ -43,7 +42,7 @@ class Score:
 class Schedule:
     """Knows the rate to come and keeps what the largest of the next `ahead_s` seconds needs, times `margin`."""
 
-    def __init__(self, load: Any, ahead_s: float, margin: float) -> None:
+    def __init__(self, ahead_s: float, margin: float, load: Any) -> None:
         self.rate, self.ahead_s, self.margin = load.rate_per_s, int(ahead_s), margin
 
     def reset(self) -> None:
@@ -102,8 +101,6 @@ def _train(args: argparse.Namespace, load: str, algo: str) -> None:
 
 def _study(load: str, args: argparse.Namespace) -> dict[str, Any]:
     """Scores of the best answers, of constant headroom, and of every policy."""
-    from agents.fixed import Fixed
-    from agents.headroom import Headroom
     from envs import get_scenario
     from rlscale.policy_folder import load_policy
 
@@ -114,20 +111,18 @@ def _study(load: str, args: argparse.Namespace) -> dict[str, Any]:
     def score(name: str, build: Callable[[Any], Any]) -> Score:
         return _score(name, scenario, loads, build)
 
-    fleets = [score(f"{n} replicas", lambda _, n=n: Fixed(known, replicas=n)) for n in FLEETS]
-    headrooms = [score(f"headroom {h:g}", lambda _, h=h: Headroom(known, headroom=h)) for h in HEADROOMS]
+    def policy(algo: str, seed: int) -> Score:
+        folder = args.runs / f"{algo}-{load}" / f"seed-{seed}"
+        return score(f"seed {seed}", lambda _: load_policy(folder, known))
+
+    fleets = [score(f"{n} replicas", partial(_fixed, known, n)) for n in FLEETS]
+    headrooms = [score(f"headroom {h:g}", partial(_headroom, known, h)) for h in HEADROOMS]
     plans = [
-        score(f"{margin:g} x the largest rate of the next {ahead:g} s",
-              lambda load, a=ahead, m=margin: Schedule(load, a, m))
-        for ahead in AHEAD_S for margin in MARGINS
-    ]  # fmt: skip
-    policies = {
-        algo: [
-            score(f"seed {seed}", lambda _, p=args.runs / f"{algo}-{load}" / f"seed-{seed}": load_policy(p, known))
-            for seed in range(args.seeds)
-        ]
-        for algo in ALGOS
-    }
+        score(f"{margin:g} x the largest rate of the next {ahead:g} s", partial(Schedule, ahead, margin))
+        for ahead in AHEAD_S
+        for margin in MARGINS
+    ]
+    policies = {algo: [policy(algo, seed) for seed in range(args.seeds)] for algo in ALGOS}
     best = cheapest(fleets if load == "steady" else plans)
     return {
         "best": _plain(best),
@@ -135,6 +130,18 @@ def _study(load: str, args: argparse.Namespace) -> dict[str, Any]:
         "best_constant_headroom": _plain(cheapest(headrooms)),
         "policies": {algo: [_plain(s, best) for s in scores] for algo, scores in policies.items()},
     }
+
+
+def _fixed(known: Any, replicas: int, _: Any) -> Any:
+    from agents.fixed import Fixed
+
+    return Fixed(known, replicas=replicas)
+
+
+def _headroom(known: Any, headroom: float, _: Any) -> Any:
+    from agents.headroom import Headroom
+
+    return Headroom(known, headroom=headroom)
 
 
 def _score(name: str, scenario: Any, loads: list[Any], build: Callable[[Any], Any]) -> Score:
@@ -181,8 +188,10 @@ def _report(found: dict[str, Any]) -> str:
                   f"| best constant headroom: {headroom['name']} | {headroom['usd_per_hour']:.2f} | "
                   f"{headroom['attainment']:.4f} | {over:+.1%} |"]  # fmt: skip
         for algo, scores in entry["policies"].items():
-            lines += [f"| {algo} {s['name']} | {s['usd_per_hour']:.2f} | {s['attainment']:.4f} | "
-                      f"{s['over_best'] - 1.0:+.1%}{'' if s['good'] else ' (misses the goal)'} |" for s in scores]  # fmt: skip
+            for s in scores:
+                verdict = "" if s["good"] else " (misses the goal)"
+                lines.append(f"| {algo} {s['name']} | {s['usd_per_hour']:.2f} | {s['attainment']:.4f} | "
+                             f"{s['over_best'] - 1.0:+.1%}{verdict} |")  # fmt: skip
         lines.append("")
     return "\n".join(lines)
 

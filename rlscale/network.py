@@ -132,4 +132,4 @@ class Network:
 
 def _sigmoid(x: Array) -> Array:
     """Without overflow for large negative x."""
-    return np.float32(0.5) * (np.float32(1.0) + np.tanh(np.float32(0.5) * x))
+    return np.asarray(np.float32(0.5) * (np.float32(1.0) + np.tanh(np.float32(0.5) * x)))

@@ -89,7 +89,9 @@ class _Pool(_Strict):
             node = replace(node, spot_usd_per_gpu_hour=price) if self.spot else replace(node, usd_per_gpu_hour=price)
         if self.provisioning is not None:
             node = replace(node, provisioning=self.provisioning.build())
-        starts = {name: law.build() for name in ("cold_start", "warm_start") if (law := getattr(self, name)) is not None}
+        starts = {
+            name: law.build() for name in ("cold_start", "warm_start") if (law := getattr(self, name)) is not None
+        }
         profile = replace(profile, **starts)
         return Pool(self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone)
 

@@ -23,7 +23,9 @@ def test_every_scenario_has_settings_and_every_entry_a_scenario(algo: str) -> No
 
 def test_a_scenario_overrides_the_default_and_the_command_line_both(tmp_path: Path) -> None:
     file = tmp_path / "h.yaml"
-    text = "default: {n_timesteps: 10, n_envs: 2, n_steps: 4, batch_size: 8, n_epochs: 1, learning_rate: 1.0e-3, gamma: 0.9}"
+    text = (
+        "default: {n_timesteps: 10, n_envs: 2, n_steps: 4, batch_size: 8, n_epochs: 1, learning_rate: 1e-3, gamma: 0.9}"
+    )
     file.write_text(text + "\nchat: {gamma: 0.95, action: delta, action_settings: {steps: [-1, 0, 1]}}\n")
     assert settings_for("ppo", "code", file).gamma == 0.9
     chat = settings_for("ppo", "chat", file, changes_from(["n_timesteps:20"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ OBSERVATIONS = 10_000
 
 def dense(rng: np.random.Generator, sizes: list[int]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
-    for i, (wide, high) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (wide, high) in enumerate(itertools.pairwise(sizes)):
         tensors[f"{i}.weight"] = (rng.normal(size=(high, wide)) / np.sqrt(wide)).astype(np.float32)
         tensors[f"{i}.bias"] = rng.normal(size=high).astype(np.float32)
     return tensors
@@ -72,7 +73,9 @@ def test_logits_of_a_trained_policy_are_those_of_torch(algo: str, action: str, r
         theirs = model.q_net(inputs) if algo == "dqn" else model.policy.get_distribution(inputs).distribution.logits
     theirs = theirs.numpy()
     if algo == "ppo":  # torch's categorical logits are normalised; equal up to a constant per row
-        ours = ours - np.log(np.exp(ours - ours.max(1, keepdims=True)).sum(1, keepdims=True)) - ours.max(1, keepdims=True)
+        ours = (
+            ours - np.log(np.exp(ours - ours.max(1, keepdims=True)).sum(1, keepdims=True)) - ours.max(1, keepdims=True)
+        )
     np.testing.assert_allclose(ours, theirs, atol=SAME, rtol=0)
 
 
@@ -97,7 +100,10 @@ def test_recurrent_layers_are_those_of_torch(kind: str, recorded: np.ndarray) ->
 
 def test_standardised_inputs_are_clipped_in_standard_deviations() -> None:
     rng = np.random.default_rng(0)
-    tensors = dense(rng, [3, 2]) | {"normalise.mean": np.ones(3, np.float32), "normalise.std": np.full(3, 2, np.float32)}
+    tensors = dense(rng, [3, 2]) | {
+        "normalise.mean": np.ones(3, np.float32),
+        "normalise.std": np.full(3, 2, np.float32),
+    }
     network = Network(tensors, 3, 2)
     far, limit = np.full((1, 3), 1e9), np.full((1, 3), 1.0 + 2.0 * 10.0)
     np.testing.assert_array_equal(network.forward(far)[0], network.forward(limit)[0])

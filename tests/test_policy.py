@@ -153,7 +153,7 @@ def test_nan_weights_are_refused_even_with_the_right_digest(tmp_path: Path) -> N
     network = some_network(12)
     network.tensors["0.bias"][3] = np.nan
     save_policy(tmp_path / "nan", network, Headroom(), 1, 15.0, {})
-    with pytest.raises(PolicyError, match="0.bias hold NaN"):
+    with pytest.raises(PolicyError, match=r"0\.bias hold NaN"):
         load_policy(tmp_path / "nan", chat_limits())
 
 
