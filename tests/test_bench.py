@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments import bench
+from experiments import _bench_env as bench
 from experiments.__main__ import main
 
 

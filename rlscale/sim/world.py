@@ -68,11 +68,6 @@ class SimWorld:
         self.events = np.zeros((n, log_events + 1, 4))
         self.first_week_s = np.zeros(n)  # seconds since Monday 00:00 at t = 0
         self._week_s = np.array([load.week_s for load in self.loads])
-        self._state = tuple(
-            _words(array)
-            for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
-                          self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
-        )  # fmt: skip
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._split = np.linspace(0, n, threads + 1).astype(int)
         load_of_row = load_of_row if load_of_row is not None else [0] * n
@@ -93,7 +88,13 @@ class SimWorld:
         fleet = np.empty((len(rows), self.pools), np.int64)
         fleet[:] = initial
         self.first_week_s[rows] = self._week_s[loads] + cells * self.spec.substep_s
-        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, self._state, self.cluster,
+        # Views are made anew each time: in a pickled world, those kept from before would be copies.
+        state = tuple(
+            _words(array)
+            for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
+                          self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
+        )  # fmt: skip
+        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, state, self.cluster,
                              self.pool, self.node, self.slot, self.pool_scrape, self.tables.pool_spec)  # fmt: skip
 
     def apply(self, target: NDArray[Any]) -> None:
