@@ -96,9 +96,11 @@ class Judge:
             "action/churn": churn,
             "action/replicas_started": started,
         }  # fmt: skip
+        # Where the percentile was dropped it is infinite; a chart shows it at the patience of the users.
         for i, name in enumerate(("ttft", "tpot")):
             for q in (0.5, 0.99):
-                scalars[f"latency/{name}_p{100 * q:.0f}_s"] = min(quantile(histogram[i], q), 1e4)
+                shown = min(quantile(histogram[i], q), self.scenario.cluster.timeout_s)
+                scalars[f"latency/{name}_p{100 * q:.0f}_s"] = shown
         return Verdict(float(batch.returns.mean()), cost, attainment, scalars, series, counts, waiting)
 
     def _series(self, trail: Floats) -> dict[str, Floats]:

@@ -1,6 +1,6 @@
-"""The file tree of the README, made from each file's first sentence.
+"""What the documents hold of the code: the README's file tree, and the table of features in ARCHITECTURE.md.
 
-`python tests/readme_tree.py` brings it up to date.
+`python tests/readme_tree.py` brings both up to date.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("rlscale", "envs", "agents", "experiments")
 BEGIN, END = "<!-- tree -->\n```text\n", "```\n<!-- end of tree -->"
+FEATURES_BEGIN, FEATURES_END = "<!-- features -->\n", "<!-- end of features -->"
 WIDTH = 34
 
 
@@ -39,6 +40,17 @@ def with_tree(readme: str) -> str:
     return head + BEGIN + tree() + END + tail
 
 
+def with_features(architecture: str) -> str:
+    """The architecture text with a fresh table of features."""
+    from rlscale.features import FEATURES
+
+    rows = "".join(f"| `{name}` | {unit} | {low:g} to {high:g} |\n" for name, unit, low, high in FEATURES)
+    head, _, rest = architecture.partition(FEATURES_BEGIN)
+    _, _, tail = rest.partition(FEATURES_END)
+    return f"{head}{FEATURES_BEGIN}| feature | unit or meaning | range |\n|---|---|---|\n{rows}{FEATURES_END}{tail}"
+
+
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(with_tree(path.read_text()))
+    for name, refresh in (("README.md", with_tree), ("ARCHITECTURE.md", with_features)):
+        path = ROOT / name
+        path.write_text(refresh(path.read_text()))

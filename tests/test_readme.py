@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from readme_tree import with_tree
+from readme_tree import with_features, with_tree
 
 from experiments import __main__ as cli
 
@@ -56,6 +56,11 @@ def test_make_targets_named_in_the_readme_exist() -> None:
 
 def test_the_tree_names_every_file_with_its_first_sentence() -> None:
     assert with_tree(README) == README, "run `python tests/readme_tree.py`"
+
+
+def test_the_architecture_lists_every_feature_with_unit_and_range() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    assert with_features(text) == text, "run `python tests/readme_tree.py`"
 
 
 def test_results_named_in_the_readme_exist() -> None:
