@@ -32,7 +32,7 @@ class Fixed:
 SCALERS = {
     "fixed": ScalerKind(
         Fixed,
-        Knob("replicas", (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40), 8, "replicas kept at all times"),
+        Knob("replicas", (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 32, 40, 50, 60), 8, "replicas kept at all times"),
         "a constant number of replicas",
     )
 }

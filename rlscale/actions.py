@@ -39,7 +39,7 @@ class ActionMap(Protocol):
         """Choices per dimension; empty for one number in [-1, 1]."""
 
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
-        """(n, P) bounded targets for (n,) or (n, dimensions) actions."""
+        """(n, P) bounded targets for (n,) or (n, dimensions) actions; rows whose metrics are missing hold theirs."""
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """(n, choices of all dimensions) which of them change what they say, given the limits."""
@@ -130,7 +130,8 @@ class Delta:
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """Within the limits; a step beyond them goes as far as they allow."""
         target = _targets(seen).copy()
-        target[:, by_price(known)[0]] += _array(self.steps)[np.asarray(actions).reshape(len(target))]
+        step = _array(self.steps)[np.asarray(actions).reshape(len(target))]
+        target[:, by_price(known)[0]] += step * _can_see(seen)
         return _bounded(target, known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
@@ -161,7 +162,8 @@ class PoolDeltas:
     def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
         """Within the limits of every pool."""
         target = _targets(seen)
-        return _bounded(target + _array(self.steps)[np.asarray(actions).reshape(target.shape)], known)
+        step = _array(self.steps)[np.asarray(actions).reshape(target.shape)]
+        return _bounded(target + step * _can_see(seen)[:, None], known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """Side by side, pool after pool."""
@@ -254,6 +256,11 @@ def _array(values: tuple[float, ...]) -> NDArray[Any]:
 
 def _rows(seen: Observation) -> int:
     return len(np.atleast_1d(seen.arrival_per_s))
+
+
+def _can_see(seen: Observation) -> NDArray[np.bool_]:
+    """(n,) where the metrics that a decision needs are there."""
+    return np.asarray(np.isfinite(np.atleast_1d(seen.arrival_per_s + seen.waiting)))
 
 
 def _targets(seen: Observation) -> Ints:

@@ -218,7 +218,9 @@ def test_the_multiplier_sizes_the_fleet_for_that_many_times_the_demand() -> None
 @pytest.mark.parametrize("kind", ["mlp", "gru"])
 @pytest.mark.parametrize("name", sorted(MAPS))
 def test_a_policy_in_the_loop_does_what_it_does_in_a_batch(kind: str, name: str) -> None:
-    chat = replace(get_scenario("chat-mixed"), horizon_s=1800.0)
+    mixed = get_scenario("chat-mixed")
+    blinking = replace(mixed.cluster, metric_missing_share=0.2, metric_noise=0.1)
+    chat = replace(mixed, horizon_s=1800.0, cluster=blinking)
     actions, pools = action_map(name), len(chat.cluster.pools)
     sizes = actions.sizes(pools)
     network = some_network(max(1, sum(sizes)), seed=4, kind=kind)
