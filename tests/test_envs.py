@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -161,25 +164,49 @@ def test_a_wrong_action_map_is_refused(entry: Any, message: str) -> None:
         from_manifest(entry)
 
 
-def test_random_actions_break_no_invariant() -> None:
-    """16 rows, 400 intervals of random delta actions, two pools, a tenth of the metrics missing; seed 0."""
-    scenario = short("chat-mixed", metric_missing_share=0.1)
-    env = ClusterVecEnv(ClusterVectorEnv(16, scenario, action="pool-deltas", loads=4, episode_intervals=100), seed=0)
+def fuzz(name: str, action: str, seed: int, intervals: int, rows: int = 16) -> int:
+    """Random actions, part of the metrics missing, other luck and loads with every seed; steps that were checked."""
+    scenario = short(name, metric_missing_share=0.1, metric_noise=0.1)
+    env = ClusterVecEnv(ClusterVectorEnv(rows, scenario, action=action, loads=2, episode_intervals=60), seed=seed)
     env.reset()
-    rng = np.random.default_rng(0)
+    env.action_space.seed(seed)
     batch = env.vector.batch
     assert isinstance(batch, ClusterBatch)
     low, high = batch.known.min_replicas, batch.known.max_replicas
-    for _ in range(400):
-        env.step_async(rng.integers(0, 7, (16, 2)))
+    for _ in range(intervals):
+        env.step_async(np.array([env.action_space.sample() for _ in range(rows)]))
         seen, value, _, _ = env.step_wait()
-        assert np.isfinite(seen).all()
-        assert np.isfinite(value).all()
+        assert env.observation_space.contains(seen[0])
+        assert np.isfinite(seen).all() and np.isfinite(value).all()
         assert (value <= env.reward_share * -REWARD_ZERO).all()  # costs nothing, misses nothing
         cluster, pool = batch.world.cluster, batch.world.pool
         assert ((pool["target"] >= low) & (pool["target"] <= high)).all()
+        assert (pool["ready"] + pool["pending"] <= high).all()
+        assert (pool["running"] >= 0).all() and (cluster["queued"] >= cluster["left"] - 1e-6).all()
         gone = cluster["finished"] + cluster["dropped"] + cluster["lost"] + batch.world.in_system()
         np.testing.assert_allclose(gone, cluster["arrived"], rtol=1e-9, atol=1e-6)
+        assert (cluster["missed"] <= cluster["arrived"] + 1e-6).all()
+    return rows * intervals
+
+
+@pytest.mark.parametrize("action", sorted(MAPS))
+def test_random_actions_break_no_invariant(action: str) -> None:
+    """16 rows, 120 intervals, two pools; seed 0."""
+    fuzz("chat-mixed", action, seed=0, intervals=120)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_random_actions_for_a_long_time_break_no_invariant() -> None:
+    """Every scenario and action map in turn for FUZZ_S seconds of CPU, a minute unless told otherwise."""
+    limit_s, steps, seed = float(os.environ.get("FUZZ_S", "60")), 0, 0
+    turns = itertools.cycle(itertools.product(scenario_names(), sorted(MAPS)))
+    while time.process_time() < limit_s:
+        name, action = next(turns)
+        steps += fuzz(name, action, seed, intervals=240)
+        seed += 1
+    print(f"{steps} steps, {seed} runs")
+    assert seed > 0
 
 
 def test_a_picture_has_pixels_and_the_text_one_line() -> None:
