@@ -6,6 +6,7 @@ is the policy folder.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
@@ -38,8 +39,9 @@ def save(path: Path, model: Any, env: Any, more: dict[str, Any]) -> None:
     }
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            torch.save(state, file)
+        content = io.BytesIO()  # torch turns a full disk into an error that says nothing
+        torch.save(state, content)
+        partial.write_bytes(content.getbuffer())
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

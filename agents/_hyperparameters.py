@@ -21,6 +21,7 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 def _schedule_words(value: float | str) -> float | str:
+    value = _number(value) if isinstance(value, str) else value
     rates(value)
     return value
 

@@ -116,7 +116,7 @@ class _Training:
         place.mkdir(parents=True, exist_ok=True)
         curve = {"seed": self.plan.seed, "algo": self.plan.algo, "points": self.progress.curve}
         write_json(place / "curve.json", curve)
-        self.model.save(place / "model.zip")
+        self._save_model(place / "model.zip")
         self._save_policy()
         self.board.end(self.plan.settings.model_dump(), self.progress.best_scalars)
         # The policy is the result; a checkpoint holds the replay buffer and every cluster, tens of megabytes.
@@ -220,6 +220,15 @@ class _Training:
                 """The board is closed at the end of the training."""
 
         self.model.set_logger(Logger(None, [ToBoard()]))
+
+    def _save_model(self, path: Path) -> None:
+        """For Stable-Baselines3; complete or not there."""
+        partial = path.with_name(".model.partial.zip")
+        try:
+            self.model.save(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def _save_policy(self) -> None:
         plan, progress, scenario = self.plan, self.progress, self.scenario

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Board:
     def __init__(self, folder: Path, first_step: int, track: Any = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        threading.excepthook = _told_elsewhere
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # What an interrupted run wrote after its last checkpoint is hidden: it happens again.
@@ -88,6 +90,12 @@ class Board:
     def close(self) -> None:
         """Write what is waiting to be written."""
         self.writer.close()
+
+
+def _told_elsewhere(problem: Any) -> None:
+    """A full disk is met by TensorBoard's own thread first; the next flush raises it where it can be told properly."""
+    if not isinstance(problem.exc_value, OSError):
+        threading.__excepthook__(problem)
 
 
 def tracked(folder: Path, project: str, entity: str | None, group: str, name: str, config: Mapping[str, Any]) -> Any:
