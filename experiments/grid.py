@@ -111,7 +111,7 @@ class Grid:
                 yield from self.upstream(source, scaler)
 
     def _seeds(self, source: Source, scaler: ScalerCase, member: int, value: float | None, split: Split) -> list[Cell]:
-        policy = scaler.policies[member] if scaler.learned else None
+        policy = scaler.policy(source.case.scenario, member) if scaler.learned else None
         digest = self.digests[policy] if policy is not None else None
         knob = scaler.knob if value is not None else None
         setting = Setting(scaler.name, dict(scaler.params), knob, value, policy, digest)
@@ -126,7 +126,8 @@ class Grid:
 
 def policy_digests(scalers: Sequence[ScalerCase]) -> dict[str, str]:
     """Digest of every policy folder of a study."""
-    return {folder: folder_digest(Path(folder)) for scaler in scalers for folder in scaler.policies}
+    folders = {folder for scaler in scalers for found in scaler.policies.values() for folder in found}
+    return {folder: folder_digest(Path(folder)) for folder in sorted(folders)}
 
 
 def flat(cells: list[list[list[Cell]]]) -> list[Cell]:

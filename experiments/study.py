@@ -22,6 +22,8 @@ from rlscale.types import ScalerKind
 
 Scaling = Literal["superpose", "amplify"]
 POLICY = "policy:"
+SCENARIO = "{scenario}"  # in a policy's path: the name of the scenario that the load belongs to
+ANY = ""
 TARGETS = (0.95, 0.99, 0.999)
 MULTIPLIERS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)  # knob of a learned policy
 
@@ -69,7 +71,10 @@ class TraceEntry(_Strict):
 
 
 class ScalerEntry(_Strict):
-    """A scaler by its registered name, or `policy:FOLDER`; a pattern of folders is one row with training seeds."""
+    """A scaler by its registered name, or `policy:FOLDER`; a pattern of folders is one row with training seeds.
+
+    `{scenario}` in the pattern stands for the scenario of each load.
+    """
 
     name: str
     label: str = ""
@@ -139,14 +144,17 @@ class LoadCase:
 
 @dataclass(frozen=True, slots=True)
 class ScalerCase:
-    """One row of the comparison. A rule has one member; a learned policy one folder per training seed."""
+    """One row of the comparison. A rule has one member; a learned policy one folder per training seed.
+
+    `policies` holds the folders by scenario, those under ANY for every load.
+    """
 
     label: str
     name: str
     knob: str | None
     values: tuple[float, ...]
     params: dict[str, Any] = field(default_factory=dict)
-    policies: tuple[str, ...] = ()
+    policies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     upstream: dict[str, Any] | None = None
     summary: str = ""
 
@@ -158,7 +166,11 @@ class ScalerCase:
     @property
     def members(self) -> int:
         """Training seeds, 1 for a rule."""
-        return max(1, len(self.policies))
+        return max([1, *(len(folders) for folders in self.policies.values())])
+
+    def policy(self, scenario: str, member: int) -> str:
+        """The folder of a training seed for loads of a scenario."""
+        return self.policies.get(scenario, self.policies.get(ANY, ()))[member]
 
 
 def read_study(path: Path) -> Study:
@@ -233,9 +245,11 @@ def policy_folders(pattern: str) -> list[str]:
 
 def _scaler_case(study: Study, entry: ScalerEntry, kinds: dict[str, ScalerKind]) -> ScalerCase:
     if entry.name.startswith(POLICY):
-        folders = tuple(policy_folders(entry.name.removeprefix(POLICY)))
+        folders = _policies(study, entry.name.removeprefix(POLICY))
         values = tuple(entry.knob or MULTIPLIERS)
-        label = entry.label or Path(entry.name.removeprefix(POLICY).rstrip("/*-_")).name or "policy"
+        path = Path(entry.name.removeprefix(POLICY).rstrip("/*-_"))
+        stem = path.parent.name if path.name.startswith("seed") else path.name
+        label = entry.label or stem.removesuffix(f"-{SCENARIO}") or "policy"
         return ScalerCase(label, POLICY, "multiplier", values, entry.params, folders, None, "learned policy")
     kind = outside(entry.name) if ":" in entry.name else kinds.get(entry.name)
     if kind is None:
@@ -253,7 +267,20 @@ def _scaler_case(study: Study, entry: ScalerEntry, kinds: dict[str, ScalerKind])
     knob = kind.knob.name if kind.knob else None
     values = tuple(entry.knob or (kind.knob.values if kind.knob else ()))
     upstream = kind.upstream if entry.upstream else None
-    return ScalerCase(entry.label or entry.name, entry.name, knob, values, entry.params, (), upstream, kind.summary)
+    return ScalerCase(entry.label or entry.name, entry.name, knob, values, entry.params, {}, upstream, kind.summary)
+
+
+def _policies(study: Study, pattern: str) -> dict[str, tuple[str, ...]]:
+    """Folders by scenario where the pattern asks for it, with as many training seeds for each."""
+    if SCENARIO not in pattern:
+        return {ANY: tuple(policy_folders(pattern))}
+    scenarios = {case.scenario for case in load_cases(study)}
+    found = {name: tuple(policy_folders(pattern.replace(SCENARIO, Path(name).stem))) for name in sorted(scenarios)}
+    counts = {name: len(folders) for name, folders in found.items()}
+    if len(set(counts.values())) > 1:
+        raise ScenarioError(f"study '{study.name}': scalers: {POLICY}{pattern} has training seeds {counts}; "
+                            "expected as many for every scenario")  # fmt: skip
+    return found
 
 
 _MODELS: dict[str, type[BaseModel]] = {

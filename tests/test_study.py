@@ -142,3 +142,20 @@ def test_several_training_seeds_of_a_policy_are_one_row(tmp_path: Path):
     (case,) = scaler_cases(study, KINDS)
     assert case.learned and case.members == 3 and case.knob == "multiplier" and case.values == MULTIPLIERS
     assert case.label == "ppo"
+
+
+def test_a_policy_per_scenario_is_one_row_and_needs_as_many_seeds_everywhere(tmp_path: Path):
+    def trained(*names: str) -> None:
+        for name in names:
+            (tmp_path / name).mkdir(parents=True)
+            (tmp_path / name / "manifest.json").write_text("{}")
+
+    trained("ppo-chat/seed-0", "ppo-chat/seed-1", "ppo-code/seed-0")
+    data = {"scenarios": ["chat", "code"], "scalers": [f"policy:{tmp_path}/ppo-{{scenario}}/seed-*"]}
+    with pytest.raises(ScenarioError, match=r"training seeds \{'chat': 2, 'code': 1\}"):
+        scaler_cases(parse_study(data, "x"), KINDS)
+    trained("ppo-code/seed-1")
+    (case,) = scaler_cases(parse_study(data, "x"), KINDS)
+    assert (case.label, case.members) == ("ppo", 2)
+    assert case.policy("code", 1) == str(tmp_path / "ppo-code" / "seed-1")
+    assert case.policy("chat", 0) == str(tmp_path / "ppo-chat" / "seed-0")
