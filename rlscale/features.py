@@ -157,7 +157,7 @@ def _push(
     for i in range(rows.shape[0]):
         r = rows[i]
         at = place[r]
-        rate = arrival[r] if math.isfinite(arrival[r]) else last[r, 0]
+        rate = arrival[r] if 0.0 <= arrival[r] < math.inf else last[r, 0]
         sums[r, 0] += rate - recent[r, short - windows[0]]
         sums[r, 1] += rate - recent[r, 0]
         for w in range(2, count):
@@ -178,7 +178,7 @@ def _push(
     for i in range(rows.shape[0]):
         r = rows[i]
 
-        # Fleet and metrics of all pools, weighted by capacity. A missing metric keeps its last value.
+        # Fleet and metrics of all pools, weighted by capacity. What is missing or cannot be keeps its last value.
         ready_per_s = target_per_s = draining_per_s = occupied = resident = 0.0
         for p in range(pools):
             ready_per_s += ready[r, p] * capacity[p]
@@ -194,7 +194,7 @@ def _push(
         new[5] = tpot[r]
         new[6] = 1.0 - attainment[r]
         for k in range(METRICS):
-            if math.isfinite(new[k]):
+            if 0.0 <= new[k] < math.inf:
                 last[r, k] = new[k]
 
         # Load over ready capacity: now, means, peak, slope, noise.
@@ -235,7 +235,7 @@ def _push(
         row[j + 3], row[j + 4] = _circle(week_s[r] / DAY_S)
         row[j + 5], row[j + 6] = _circle(week_s[r] / WEEK_S)
         row[j + 7] = age_s[r] / interval_s
-        row[j + 8] = 0.0 if math.isfinite(new[0]) else 1.0
+        row[j + 8] = 0.0 if 0.0 <= new[0] < math.inf else 1.0
         row[j + 9] = median_s / LEAD_UNIT_S
         row[j + 10] = p95_s / LEAD_UNIT_S
         for k in range(low.shape[0]):

@@ -29,10 +29,11 @@ def plain(patch: pytest.MonkeyPatch, module: Any, *kernels: str) -> None:
 
 
 def seen_by(known: ScalingLimits, rng: np.random.Generator, step: int, rows: int = ROWS) -> Observation:
-    """A random moment of `rows` clusters; every tenth metric is missing, loads jump over three decades."""
+    """A random moment of `rows` clusters; every tenth metric is missing or cannot be, loads jump over decades."""
 
     def metric(scale: float, *shape: int) -> Any:
-        return np.where(rng.random((rows, *shape)) < 0.1, np.nan, scale * rng.random((rows, *shape)))
+        broken = rng.choice([np.nan, -1.0, np.inf], (rows, *shape))
+        return np.where(rng.random((rows, *shape)) < 0.1, broken, scale * rng.random((rows, *shape)))
 
     ready, pending = rng.integers(0, 6, (rows, POOLS)), rng.integers(0, 3, (rows, POOLS, 7))
     return replace(
@@ -69,7 +70,7 @@ def by_the_table(known: ScalingLimits, seen: Observation, rates: list[float], go
         **{name: getattr(seen, name)[r] @ capacity / largest for name in ("ready", "target", "draining")},
         **{f"{name}_{f.__name__}": f(angle[name]) for name in angle for f in (math.sin, math.cos)},
         "age": seen.age_s[r] / INTERVAL_S,
-        "missing": float(np.isnan(seen.arrival_per_s[r])),
+        "missing": float(not 0.0 <= seen.arrival_per_s[r] < math.inf),
         "lead_median": known.start_median_s.max() / 600.0,
         "lead_p95": known.start_p95_s.max() / 600.0,
     }  # fmt: skip
@@ -77,12 +78,12 @@ def by_the_table(known: ScalingLimits, seen: Observation, rates: list[float], go
 
 
 def last_good(known: ScalingLimits, seen: Observation, r: int, good: dict[str, float]) -> dict[str, float]:
-    """The newest value of every metric that was there at all; pools weighted by their capacity."""
+    """The newest value of every metric that was there and possible; pools weighted by their capacity."""
     share = known.capacity_per_s / known.capacity_per_s.sum()
     now = {name: float(getattr(seen, name)[r]) for name in ("arrival_per_s", "waiting", "ttft_s", "tpot_s")}
     now |= {name: float(getattr(seen, name)[r] @ share) for name in ("compute_occupancy", "memory_occupancy")}
     now["missed"] = 1.0 - float(seen.attainment[r])
-    return {name: good.get(name, 0.0) if math.isnan(value) else value for name, value in now.items()}
+    return {name: value if 0.0 <= value < math.inf else good.get(name, 0.0) for name, value in now.items()}
 
 
 @pytest.fixture
