@@ -129,7 +129,7 @@ def _guarded(name: str, rest: Sequence[str], program: str, *, debug: bool) -> in
         if debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
-            return _fail("interrupted", INTERRUPTED)
+            return _fail(f"interrupted{f'; {error}' if error.args else ''}", INTERRUPTED)
         message = _os_message(error) if isinstance(error, OSError) else str(error)
         return _fail(f"error: {message}", FAILED)
 

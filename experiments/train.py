@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
     plans = plans_of(args)
     asked = _asked(args, plans[0])
     with plans[0].folder.opened(asked, args.resume):
-        _train_all(plans, args.workers)
+        try:
+            _train_all(plans, args.workers)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"the same command with --out {plans[0].folder.path} --resume goes on") from None
     seeds = f"{len(plans)} seeds" if len(plans) > 1 else "1 seed"
     print(f"{seeds} in {time.perf_counter() - began:.0f} s: {plans[0].folder.path}")
     print(f"compare with: python -m experiments compare --scenario {args.env} "
