@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
+from typing import Any
 
 from experiments.run_folder import RUN
-from rlscale.policy_folder import MANIFEST
+from rlscale.policy_folder import MANIFEST, SCHEMA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +72,18 @@ def _runs(folder: Path) -> tuple[str, list[str], list[list[str]]]:
         rows.append([str(path.parent), "training", f"{asked['algo']} on {asked['scenario']}{state}"])
     for path in _below(folder / "runs", MANIFEST):
         manifest = json.loads(path.read_text())
-        found = manifest.get("validation", {})
-        cost, good = found.get("cost/usd_per_hour", math.nan), found.get("slo/attainment", math.nan)
-        words = f"{manifest.get('algo')} on {manifest.get('scenario')}: {cost:.2f} USD/h at {good:.4f} on validation"
-        rows.append([str(path.parent), "policy", words])
+        rows.append([str(path.parent), "policy", _policy_words(manifest)])
     return "results, trainings and policies", ["folder", "kind", "of"], rows
+
+
+def _policy_words(manifest: dict[str, Any]) -> str:
+    words = f"{manifest.get('algo')} on {manifest.get('scenario')}"
+    if manifest.get("schema") != SCHEMA:
+        return f"{words}, made by another version"
+    found = manifest.get("validation", {})
+    if not {"cost/usd_per_hour", "slo/attainment"} <= found.keys():
+        return words
+    return f"{words}: {found['cost/usd_per_hour']:.2f} USD/h at {found['slo/attainment']:.4f} on validation"
 
 
 def _below(folder: Path, name: str) -> list[Path]:

@@ -73,3 +73,21 @@ def test_a_timing_is_real_work_without_a_collapse_and_the_same_each_time(pools: 
         assert last < len(case.world.loads[0].values)  # no row has outlasted its load
         seen.append((cluster["finished"].tolist(), pool["node_s"].tolist()))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.e2e
+@pytest.mark.timeout(300)
+def test_learning_is_timed_with_its_curve_and_where_the_time_went(tmp_path: Path) -> None:
+    out = tmp_path / "train.json"
+    assert main(["bench", "train", "--quick", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(c["algo"], c["name"] == "here") for c in found["contestants"]] == [
+        ("ppo", True), ("ppo", False), ("dqn", True), ("dqn", False),
+    ]  # fmt: skip
+    for contestant in found["contestants"]:
+        assert contestant["frames_per_s"] == pytest.approx(contestant["steps"] / contestant["seconds"])
+        assert sum(contestant["shares"].values()) == pytest.approx(1.0)
+        assert all(share >= 0.0 for share in contestant["shares"].values())
+        assert contestant["curve"] and contestant["curve"][-1]["steps"] == contestant["steps"]
+    assert found["overhead"][0]["step_ns"] > found["overhead"][0]["kernel_ns"] > 0
+    assert "<svg" in out.with_suffix(".svg").read_text()
