@@ -38,6 +38,7 @@ class _Common(BaseModel):
     n_envs: int = Field(gt=0, description="clusters that run side by side")
     loads: int = Field(default=16, gt=0, description="training loads that the clusters share")
     episode_intervals: int = Field(default=240, gt=1)
+    start_spread: float = Field(default=2.0, ge=1, description="half of the episodes begin with a fleet this wrong")
     action: str = "headroom"
     action_settings: dict[str, Any] = {}
     learning_rate: Rate

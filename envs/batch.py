@@ -59,10 +59,16 @@ class ClusterBatch:
         self.final: NDArray[np.float32] | None = None
         self.seen: Observation
 
-    def begin(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints) -> None:
-        """Start rows; one interval passes before their first observation, as in `loop.run`."""
+    def begin(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints, share: Floats | None = None) -> None:
+        """Start rows; one interval passes before their first observation, as in `loop.run`.
+
+        `share`: the first fleet over that of a run, 1 by default.
+        """
         self.which[rows], self.first[rows], self.luck[rows], self.length[rows] = which, first, luck, length
         fleets, minutes = self._beginnings.at(which, first)
+        if share is not None:
+            wrong = np.rint(share[:, None] * fleets).astype(np.int64)
+            fleets = np.clip(wrong, self.known.min_replicas, self.known.max_replicas)
         self.world.reset(rows, luck, fleets, which, first)
         self.monitor.reset(rows)
         self.features.reset(rows, minutes, MINUTE_S)
@@ -92,10 +98,10 @@ class ClusterBatch:
         self.ended = self.age >= self.length
         self.final = None
 
-    def restart(self, rows: Ints, which: Ints, first: Ints, luck: Any, length: Ints) -> None:
-        """Begin rows that have ended anew within the same step; `final` keeps what they saw last."""
+    def restart(self, rows: Ints, *episode: Any) -> None:
+        """`begin` rows that have ended anew within the same step; `final` keeps what they saw last."""
         self.final = self.observation[rows]
-        self.begin(rows, which, first, luck, length)
+        self.begin(rows, *episode)
         self.seen = self.monitor.observe_again(rows)
         self.observation[rows] = self.features.first(self.seen, rows)
 
@@ -134,28 +140,38 @@ def _settle(
 
 
 class Windows:
-    """Draws episodes: a load, a moment that leaves room for the episode, and the luck."""
+    """Draws episodes: a load, a moment that leaves room for the episode, the luck, and how wrong the first fleet is.
 
-    def __init__(self, loads: Sequence[Load], interval_cells: int, length: int, rng: np.random.Generator) -> None:
+    Half of the episodes begin with the fleet of a run; with a `start_spread` above 1 the others begin with one that is
+    up to that many times too large or too small. An agent that has only seen good fleets cannot mend a bad one.
+    """
+
+    def __init__(
+        self, loads: Sequence[Load], interval_cells: int, length: int, rng: np.random.Generator,
+        start_spread: float = 1.0,
+    ) -> None:  # fmt: skip
         self.count, self.length, self.rng, self.interval_cells = len(loads), length, rng, interval_cells
+        self.start_spread = start_spread
         cells = min(len(load.values) for load in loads)
         self.last = max(0, cells // interval_cells - length - 1)
 
         self._drawn: tuple[Any, ...] = ()
         self._left = 0
 
-    def draw(self, rows: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints]:
-        """Which load, first cell, luck and length, (rows,) each."""
+    def draw(self, rows: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints, Floats]:
+        """Which load, first cell, luck, length, and first fleet over that of a run, (rows,) each."""
         if rows > self._left:
             self._left = max(rows, DRAWN_AHEAD)
             self._drawn = self._draw(self._left)
         end = len(self._drawn[0]) - self._left + rows
         self._left -= rows
-        which, first, luck, length = (values[end - rows : end] for values in self._drawn)
-        return which, first, luck, length
+        which, first, luck, length, share = (values[end - rows : end] for values in self._drawn)
+        return which, first, luck, length, share
 
-    def _draw(self, count: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints]:
+    def _draw(self, count: int) -> tuple[Ints, Ints, NDArray[np.uint64], Ints, Floats]:
         which = self.rng.integers(0, self.count, count)
         first = self.interval_cells * self.rng.integers(0, self.last + 1, count)
         luck = self.rng.integers(0, 2**62, count).astype(np.uint64)
-        return which, first, luck, np.full(count, self.length)
+        wrong = self.rng.random(count) < 0.5
+        share = np.where(wrong, self.start_spread ** self.rng.uniform(-1.0, 1.0, count), 1.0)
+        return which, first, luck, np.full(count, self.length), share

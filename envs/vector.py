@@ -33,11 +33,12 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
         loads: int = 16,
         episode_intervals: int = EPISODE_INTERVALS,
         threads: int = 1,
+        start_spread: float = 1.0,
         render_mode: str | None = None,
     ) -> None:
         self.num_envs, self.render_mode, self.split, self.count = num_envs, render_mode, split, loads
         self.scenario = scenario if isinstance(scenario, Scenario) else get_scenario(scenario)
-        self.length, self.threads = episode_intervals, threads
+        self.length, self.threads, self.start_spread = episode_intervals, threads, start_spread
         self.actions = action_map(action) if isinstance(action, str) else action
         self.single_observation_space = observation_space()
         self.single_action_space = action_space(self.actions, len(self.scenario.cluster.pools))
@@ -55,7 +56,7 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
             self.rng = np.random.default_rng([number, 1])
             picked = [self.scenario.sample_load(self.split, number * self.count + i) for i in range(self.count)]
             self.batch = ClusterBatch(self.scenario, picked, self.num_envs, self.actions, self.threads)
-            self.windows = Windows(picked, self.batch.interval_cells, self.length, self.rng)
+            self.windows = Windows(picked, self.batch.interval_cells, self.length, self.rng, self.start_spread)
         self.batch.begin(np.arange(self.num_envs), *self.windows.draw(self.num_envs))
         self.batch.age = self.rng.integers(1, max(2, self.length), self.num_envs)
         return self.batch.look(), {}

@@ -75,7 +75,7 @@ def measure(quick: bool) -> dict[str, Any]:
     fleet = [_contestant(algo, ours) for algo in ("ppo", "dqn") for ours in (True, False)]
     loads = [scenario.sample_load("validation", seed) for seed in range(2)]
     judge = Judge(scenario, fleet[0].model.get_env().vector.actions, loads)
-    target = -OVER * judge.intervals
+    target = -OVER * (judge.intervals - 1 - judge.settle)
     while waiting := [c for c in fleet if c.reached_s is None and c.seconds < cap_s]:
         for contestant in waiting:
             _learn(contestant, slice_s)
@@ -102,7 +102,8 @@ def _contestant(algo: str, ours: bool) -> Contestant:
         return _watched(Contestant("sb3 defaults, one environment", algo, model, _default_network(algo)))
     settings = settings_for(algo, "periodic", FOLDER / f"{algo}.yaml")
     vector = ClusterVectorEnv(settings.n_envs, SCENARIO, action=ACTION, loads=settings.loads,
-                              episode_intervals=settings.episode_intervals)  # fmt: skip
+                              episode_intervals=settings.episode_intervals,
+                              start_spread=settings.start_spread)  # fmt: skip
     env = ClusterVecEnv(vector, 0, settings.reward_share)
     model = module.build(env, settings, vector.actions, 0, "cpu", measured(env, 0))
     return _watched(Contestant("here", algo, model, lambda model: module.network(model, settings)))

@@ -94,7 +94,7 @@ class _Training:
         else:
             vector = ClusterVectorEnv(
                 settings.n_envs, self.scenario, action=self.actions, loads=settings.loads,
-                episode_intervals=settings.episode_intervals,
+                episode_intervals=settings.episode_intervals, start_spread=settings.start_spread,
             )  # fmt: skip
             self.env, self.progress = ClusterVecEnv(vector, plan.seed, settings.reward_share), Progress()
             self.statistics = measured(self.env, plan.seed) if settings.standardise else None

@@ -127,7 +127,7 @@ def _figure(verdict: Verdict) -> Any:
     from matplotlib.figure import Figure
 
     series = verdict.series
-    shown = series["hour"] <= SHOWN_S / 3600.0
+    shown = series["hour"] <= series["hour"][0] + SHOWN_S / 3600.0
     hour, ready = series["hour"][shown], series["ready"][shown]
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     axes = figure.subplots()
