@@ -13,7 +13,7 @@ from experiments import collect
 from experiments.cells import Cell, kept
 from experiments.grid import Grid, Source
 from experiments.results import Finished, ResultFolder, plain, write_json
-from experiments.study import LoadCase, ScalerCase, TraceCase
+from experiments.study import ANY, LoadCase, ScalerCase, TraceCase
 from rlscale.sim.histogram import BINS, edges_s
 from rlscale.types import Floats
 
@@ -131,7 +131,7 @@ def fake_scalers(members: int = 5) -> tuple[ScalerCase, ...]:
         ScalerCase("hpa", "hpa", "headroom", levels, upstream={"tolerance": 0.1}, summary="Kubernetes HPA"),
         ScalerCase("headroom", "headroom", "headroom", levels, summary="in proportion to demand"),
         ScalerCase("scheduled", "scheduled", "headroom", levels[:3], summary="by hour of week"),
-        ScalerCase("ppo", "policy:", "multiplier", levels, policies=policies, summary="learned policy"),
+        ScalerCase("ppo", "policy:", "multiplier", levels, policies={ANY: policies}, summary="learned policy"),
     )
 
 
@@ -167,7 +167,7 @@ def fake_grid(scalers: tuple[ScalerCase, ...] | None = None, test: int = 10, tra
         Source(case, f"digest of {case.name}", (0.99, 0.95, 0.999), scaling if case.trace else None) for case in cases
     )
     scalers = scalers or fake_scalers()
-    digests = {folder: f"digest of {folder}" for scaler in scalers for folder in scaler.policies}
+    digests = {f: f"digest of {f}" for scaler in scalers for found in scaler.policies.values() for f in found}
     return Grid(sources, scalers, {"train": 2, "test": test}, "code", digests)
 
 
