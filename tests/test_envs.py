@@ -196,7 +196,7 @@ def test_random_actions_break_no_invariant(action: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(0)  # FUZZ_S is the limit
 def test_random_actions_for_a_long_time_break_no_invariant() -> None:
     """Every scenario and action map in turn for FUZZ_S seconds of CPU, a minute unless told otherwise."""
     limit_s, steps, seed = float(os.environ.get("FUZZ_S", "60")), 0, 0
