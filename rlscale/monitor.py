@@ -40,7 +40,6 @@ class Watched(Protocol):
     scrape: Any
     scrape_before: Any
     pool_scrape: Any
-    first_week_s: Floats
 
 
 class Monitor:
@@ -101,7 +100,7 @@ class Monitor:
     def _look(self, rows: Ints, blocks: Blocks) -> Blocks:
         world, spec = self.world, self.world.spec
         _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
-               world.first_week_s, self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
+               self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
                spec.metric_missing_share, self._good_s, *blocks)  # fmt: skip
         return blocks
 
@@ -125,7 +124,7 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
 @kernel
 def _watch(
     rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
-    first_week_s: Floats, seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float,
+    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float,
     good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
 ) -> None:  # fmt: skip
     """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
@@ -178,7 +177,7 @@ def _watch(
         # The clock, and how long ago what is pending was ordered.
         t_s = c.step * substep_s
         numbers[7, r] = t_s
-        numbers[8, r] = (first_week_s[r] + t_s) % WEEK_S
+        numbers[8, r] = (c.week_s + t_s) % WEEK_S
         numbers[9, r] = t_s - scraped_s
         for p in range(seats.shape[0]):
             lifecycle.pending_by_age(t_s, pool[r, p], slot[r, p], edges_s, by_age[r, p])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -175,8 +175,8 @@ class Scenario:
     def hash(self) -> str:
         """Digest of everything that defines the numbers: cluster with profiles, loads, horizon, reward weights."""
         text = json.dumps(
-            [repr(self.cluster), self.workload, self.splits, self.horizon_s, repr(self.weights),
-             repr(self.tokens), self.burstiness],
+            [told(self.cluster), self.workload, self.splits, self.horizon_s, told(self.weights),
+             told(self.tokens), self.burstiness],
             sort_keys=True, default=str,
         )  # fmt: skip
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -203,6 +203,15 @@ class Scenario:
         return replace(
             self, tokens=tuple(dict.fromkeys(load.tokens)), burstiness=load.burstiness, horizon_s=load.duration_s
         )
+
+
+def told(value: Any) -> Any:
+    """For a digest: records as their fields that differ from the defaults, so that a new field changes nothing."""
+    if is_dataclass(value):
+        given = {item.name: getattr(value, item.name) for item in fields(value)}
+        blank = {item.name: item.default for item in fields(value)}
+        return [type(value).__name__, {name: told(own) for name, own in given.items() if own != blank[name]}]
+    return [told(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
+WORK_STEP_S = 60.0  # cells of deferrable work
 Z95 = 1.6448536269514722  # 95th percentile of the standard normal
 
 
@@ -58,6 +59,11 @@ class NodeType:
     spot_usd_per_gpu_hour: float
     provisioning: DelayLaw  # order -> node up
     power: PowerCurve
+    cpus: float = math.inf
+    memory_gib: float = math.inf
+    wake_stopped: DelayLaw | None = None  # None: replicas on it cannot stand by like that
+    wake_sleeping: DelayLaw | None = None
+    disk_usd_per_hour: float = 0.0  # of a stopped node
 
     def usd_per_s(self, spot: bool) -> float:
         """Price of the whole node per second."""
@@ -99,6 +105,21 @@ class ServiceProfile:
     warm_start: DelayLaw  # the same on a node that has run this service before
     batching: bool = True
     service_cv2: float = 0.0  # squared coefficient of variation of the work, non-batching services only
+    gpu_share: float = 1.0  # of each GPU: below 1 a hardware partition
+    cpus_per_replica: float = 0.0
+    memory_gib_per_replica: float = 0.0
+    cold_stages: tuple[DelayLaw, ...] = ()  # instead of `cold_start`: one after the other
+    warm_stages: tuple[DelayLaw, ...] = ()
+
+    @property
+    def cold(self) -> tuple[DelayLaw, ...]:
+        """Stages of a start with nothing cached."""
+        return self.cold_stages or (self.cold_start,)
+
+    @property
+    def warm(self) -> tuple[DelayLaw, ...]:
+        """Stages of a start on a node that has run the service before."""
+        return self.warm_stages or (self.warm_start,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +132,22 @@ class Pool:
     min_replicas: int
     max_replicas: int
     spot: bool = False
-    zone: str = "a"
+    zone: str = "a"  # "region/zone", or a region of its own
+    standby: Literal["none", "stopped", "sleeping"] = "none"
+    standby_replicas: int = 0  # kept unless the scaler says otherwise
+    max_standby: int = 0
+    family: str = ""  # pools of one family hand their nodes to each other instead of ordering new ones
 
     @property
     def slots_per_node(self) -> int:
-        """Replicas that fit on one node."""
-        return self.node.gpus // self.profile.gpus_per_replica
+        """Replicas that fit on one node by GPUs, CPUs and memory."""
+        profile = self.profile
+        rooms = [math.floor(self.node.gpus / (profile.gpus_per_replica * profile.gpu_share) + 1e-9)]
+        if profile.cpus_per_replica > 0.0 and math.isfinite(self.node.cpus):
+            rooms.append(math.floor(self.node.cpus / profile.cpus_per_replica + 1e-9))
+        if profile.memory_gib_per_replica > 0.0 and math.isfinite(self.node.memory_gib):
+            rooms.append(math.floor(self.node.memory_gib / profile.memory_gib_per_replica + 1e-9))
+        return min(rooms)
 
     @property
     def usd_per_replica_s(self) -> float:
@@ -132,6 +163,92 @@ class Slo:
     tpot_s: float = math.inf
     ttft_tokens_per_s: float = math.inf
     attainment: float = 0.99  # target share of requests
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Orders for nodes wait while a zone is short of them: closed spells of two exponential lengths.
+
+    Defaults: fitted to the waits of 16 591 inference instances, Alibaba cluster-trace-gpu-v2025 (8.7 % over a minute,
+    5 % over 137 s, 1.8 % over ten minutes, 1 % over 1 650 s).
+    """
+
+    share: float = 0.147  # of the time closed
+    short_s: float = 90.0
+    long_s: float = 1790.0
+    long_weight: float = 0.171  # share of the closed time that lies in long spells
+
+    @property
+    def long_spells(self) -> float:
+        """Share of the spells that are long."""
+        long, short = self.long_weight / self.long_s, (1.0 - self.long_weight) / self.short_s
+        return long / (long + short)
+
+    @property
+    def mean_closed_s(self) -> float:
+        """Mean length of a spell."""
+        return 1.0 / (self.long_weight / self.long_s + (1.0 - self.long_weight) / self.short_s)
+
+
+@dataclass(frozen=True, slots=True)
+class SpotMarket:
+    """When spot capacity is there: on/off by zone. Defaults: V100, nine zones, 45 days (SkyPilot spot-traces); the
+    median zone, the middle of the correlations seen within a region and across regions, and AWS's notice."""
+
+    on_s: float = 4.3 * 3600.0
+    off_s: float = 1.7 * 3600.0
+    notice_s: float = 120.0
+    correlation: float = 0.4  # of two zones of a region
+    correlation_far: float = 0.12  # of two regions
+    series: tuple[tuple[str, tuple[float, ...]], ...] = ()  # (zone, values), available where above 0
+    series_step_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Rates per hour of life; what dies takes its running requests with it, lost or put back into the queue."""
+
+    replica_per_h: float = 0.0
+    node_per_h: float = 0.0
+    zone_per_h: float = 0.0
+    zone_outage_s: float = 3600.0
+    running: Literal["lost", "requeued"] = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Actuator:
+    """Kubernetes' HPA between the decision and the cluster: a relative change up to `tolerance` does nothing, and a
+    decrease waits until no larger number was asked for within `stabilization_s`."""
+
+    tolerance: float = 0.0
+    stabilization_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Electricity of one zone, hour by hour of the week from Monday 00:00, repeating."""
+
+    carbon_g_per_kwh: tuple[float, ...] = (0.0,)
+    usd_per_kwh: tuple[float, ...] = (0.0,)  # 0 where the rent of a node includes it
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Whether power is accounted for, and the electricity behind it. `pue`: facility power over that of the nodes."""
+
+    measured: bool = False
+    pue: float = 1.2
+    grids: tuple[tuple[str, Grid], ...] = ()  # (zone, its electricity)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the service does with requests once `max_waiting` per ready replica wait: keep them waiting ("queue"), turn
+    newcomers away ("reject"), or cut every answer at `degraded_tokens` until the queue is short again ("degrade")."""
+
+    policy: Literal["queue", "reject", "degrade"] = "queue"
+    max_waiting: float = math.inf
+    degraded_tokens: float = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +268,13 @@ class ClusterSpec:
     bill_from: Literal["up", "order"] = "up"
     metric_noise: float = 0.0  # relative standard deviation of every scraped rate and latency
     metric_missing_share: float = 0.0  # share of intervals whose scrape fails, 0 to 1
+    node_delay_after_add_s: float = 0.0  # no idle node is given back for so long after one came up
+    shortage: Shortage | None = None
+    spot: SpotMarket | None = None  # None: spot pools are cheap and never preempted
+    failures: Failures = Failures()
+    actuator: Actuator = Actuator()
+    energy: Energy = Energy()
+    admission: Admission = Admission()
 
     @property
     def substeps(self) -> int:
@@ -195,6 +319,10 @@ class Load:
     history_per_s: Floats = field(default_factory=lambda: np.zeros(0))  # mean rate per history cell, oldest first
     history_step_s: float = 60.0
     week_s: float = 0.0  # seconds since Monday 00:00 at t = 0
+    continues: float = 0.0  # sessions: share of the answers that are followed by another request of the same user
+    think_s: float = 0.0  # mean time until then
+    work_per_s: Floats = field(default_factory=lambda: np.zeros(1))  # deferrable tokens, per cell of WORK_STEP_S
+    deadline_s: float = math.inf  # by when a deferrable token has to be done, after it came
 
     @property
     def duration_s(self) -> float:
@@ -203,8 +331,8 @@ class Load:
 
     @property
     def rate_per_s(self) -> Floats:
-        """Mean arrival rate of every cell, requests per second."""
-        scale = 1.0 if self.law == "poisson" else 1.0 / self.step_s
+        """Mean arrival rate of every cell, requests per second, the later requests of sessions included."""
+        scale = (1.0 if self.law == "poisson" else 1.0 / self.step_s) / (1.0 - self.continues)
         return self.values.astype(np.float64) * scale
 
 
@@ -318,46 +446,6 @@ class ScalingLimits:
     usd_per_replica_s: Floats  # (P,)
     slo: Slo
     drain_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalStats:
-    """What happened in one control interval. Per-pool fields have shape (P,), the rest are floats.
-
-    The fields from `standby` on stay 0 until a scenario has the part of the cluster they describe.
-    """
-
-    t_s: Any  # start of the interval
-    arrived: Any
-    admitted: Any
-    finished: Any
-    dropped: Any  # timed out in the queue or rejected at the door
-    lost: Any  # taken from a replica that went away
-    missed: Any  # outcomes outside the SLO, dropped and lost included
-    waiting: Any  # at the end of the interval
-    running: Any
-    ttft_sum_s: Any  # over admitted requests
-    tpot_sum_s: Any
-    need: Any  # replicas of the cheapest pool that the interval's rate asks for
-    churn: Any  # sum of |change of the bounded target|
-    started: Any  # replicas ordered
-    cost_usd: Any
-    output_tokens: Any  # of the finished requests
-    total_tokens: Any
-    ready_s: Any  # (P,) replica-seconds ready
-    pending_s: Any  # (P,) replica-seconds ordered and not ready
-    draining_s: Any  # (P,)
-    billed_node_s: Any  # (P,)
-    ready: Any  # (P,) at the end
-    pending: Any  # (P,)
-    draining: Any  # (P,)
-    nodes: Any  # (P,) nodes up at the end
-    target: Any  # (P,) bounded target in force at the end
-    standby: Any = 0.0
-    preempted: Any = 0.0
-    failed: Any = 0.0
-    energy_j: Any = 0.0
-    carbon_g: Any = 0.0
 
 
 class Scaler(Protocol):
