@@ -20,9 +20,10 @@ from rlscale.types import PENDING_AGES_S, WEEK_S, ClusterSpec, Floats, Ints, Obs
 # Fields of an observation in the order of the blocks that `_watch` fills. Noise is drawn in the order of the metrics,
 # the two occupancies after the rest.
 METRICS = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s")
-NUMBERS = (*METRICS, "t_s", "week_s", "age_s")
-OCCUPANCIES = ("compute_occupancy", "memory_occupancy")
-COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape")
+NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent")
+OCCUPANCIES = ("compute_occupancy", "memory_occupancy", "carbon_g_per_kwh", "usd_per_kwh")  # and the electricity
+COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape", "standby")
+URGENT_S = 3600.0  # work due within this time is urgent
 SCRAPED, ATTAINMENT = len(METRICS), METRICS.index("attainment")
 LEAST = 1e-12  # below this there is nothing to divide by
 Blocks = tuple[Floats, Floats, Ints, Floats]  # numbers, occupancies, counts, pending by age
@@ -40,6 +41,7 @@ class Watched(Protocol):
     scrape: Any
     scrape_before: Any
     pool_scrape: Any
+    tables: Any
 
 
 class Monitor:
@@ -100,8 +102,8 @@ class Monitor:
     def _look(self, rows: Ints, blocks: Blocks) -> Blocks:
         world, spec = self.world, self.world.spec
         _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
-               self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
-               spec.metric_missing_share, self._good_s, *blocks)  # fmt: skip
+               self.known.seats, self._edges, spec.substep_s, spec.metric_noise, spec.metric_missing_share,
+               world.tables.spec, world.tables.grid, world.tables.work, self._good_s, *blocks)  # fmt: skip
         return blocks
 
 
@@ -124,8 +126,8 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
 @kernel
 def _watch(
     rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
-    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float,
-    good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
+    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float, spec: Any, grid: Floats,
+    work: Floats, good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
 ) -> None:  # fmt: skip
     """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
     for r in rows:
@@ -156,6 +158,7 @@ def _watch(
             counts[2, r, p] = q.draining
             counts[3, r, p] = q.target
             counts[4, r, p] = seen.ready
+            counts[5, r, p] = q.standby + q.preparing
 
         # Noise on every metric, and NaN where the scrape failed.
         scraped_s = now.t_s
@@ -179,5 +182,18 @@ def _watch(
         numbers[7, r] = t_s
         numbers[8, r] = (c.week_s + t_s) % WEEK_S
         numbers[9, r] = t_s - scraped_s
+        hour = int((c.week_s + t_s) / 3600.0) % grid.shape[1]
         for p in range(seats.shape[0]):
             lifecycle.pending_by_age(t_s, pool[r, p], slot[r, p], edges_s, by_age[r, p])
+            occupancies[2, r, p] = grid[p, hour, 0]
+            occupancies[3, r, p] = grid[p, hour, 1]
+
+        # Deferrable work, by the books of the service: current.
+        numbers[10, r] = numbers[11, r] = 0.0
+        if spec[0].has_work:
+            begun = work[c.load, c.cell - 1] if c.cell > 0 else 0.0
+            at = min(c.cell + c.step, work.shape[1] - 1)
+            soon = at - spec[0].deadline_steps + int(URGENT_S / substep_s)
+            numbers[10, r] = max(0.0, work[c.load, at] - begun - c.work)
+            if soon >= 0:
+                numbers[11, r] = max(0.0, work[c.load, min(soon, at)] - begun - c.work)

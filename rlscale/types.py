@@ -106,6 +106,8 @@ class ServiceProfile:
     batching: bool = True
     service_cv2: float = 0.0  # squared coefficient of variation of the work, non-batching services only
     gpu_share: float = 1.0  # of each GPU: below 1 a hardware partition
+    weights_gb: float = 0.0  # 0: not known
+    kv_bytes_per_token: float = 0.0
     cpus_per_replica: float = 0.0
     memory_gib_per_replica: float = 0.0
     cold_stages: tuple[DelayLaw, ...] = ()  # instead of `cold_start`: one after the other
@@ -358,10 +360,12 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardWeights:
-    """lambda and mu of the reward: USD-free weights of missed requests and of churn."""
+    """lambda and mu of the reward, weights of missed requests and of churn, and the prices of what no bill shows."""
 
     missed: float = 20.0
     churn: float = 0.001
+    usd_per_kg_carbon: float = 0.0  # what is charged beside the bill
+    usd_per_million_late_tokens: float = 10.0  # deferrable work that misses its deadline has to be bought elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +379,7 @@ class Decision:
     target: tuple[int, ...] = ()
     reason: str = ""
     capacity_per_s: float = math.nan
-    standby: tuple[int, ...] = ()
+    standby: tuple[int, ...] = ()  # replicas to keep in standby per pool; empty: as many as so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,6 +431,11 @@ class Observation:
     memory_occupancy: Any  # (P,) resident KV / capacity
     forecast_per_s: Any = math.nan  # arrival rate expected one lead time ahead
     limits: ScalingLimits | None = None
+    standby: Any = 0  # (P,) replicas standing by or on the way there
+    carbon_g_per_kwh: Any = 0.0  # (P,) of the electricity now
+    usd_per_kwh: Any = 0.0  # (P,)
+    work_waiting: Any = 0.0  # deferrable tokens that have come and are not done
+    work_urgent: Any = 0.0  # those of them that are due within an hour
 
 
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
@@ -446,6 +455,9 @@ class ScalingLimits:
     usd_per_replica_s: Floats  # (P,)
     slo: Slo
     drain_s: float
+    max_standby: Ints = field(default_factory=lambda: np.zeros(8, np.int64))  # (P,)
+    watts_per_replica: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) at l_SLO, host and PUE included
+    work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
 
 
 class Scaler(Protocol):
