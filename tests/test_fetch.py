@@ -56,7 +56,7 @@ def table(server: odd.OddServer, cache: Path, tmp_path: Path, monkeypatch: pytes
 def go(table: None) -> Fetch:
     def run(*words: object, accept: bool = True) -> int:
         flags = ["--accept-licence"] if accept else []
-        return main(["traces", "fetch", *map(str, words), *flags, "--timeout", "0.15", "--retries", "2"])
+        return main(["traces", "fetch", *map(str, words), *flags])
 
     return run
 
@@ -166,7 +166,7 @@ def test_every_misbehaviour_is_one_line_or_no_trouble(
 ) -> None:
     acts = [odd.stalled(900), odd.truncated(900), odd.reset(900), odd.without_ranges_truncated(4000), odd.status(500)]
     server.script = acts
-    assert go("steps") == 0
+    assert go("steps", "--timeout", "0.15", "--retries", "9") == 0
     assert (cache / "steps.csv").read_bytes() == BODY
     capsys.readouterr()
     for act in (odd.instead(b""), odd.corrupt, odd.status(404), odd.instead(b"<html>")):
