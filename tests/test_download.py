@@ -16,7 +16,6 @@ import odd_server as odd
 import pytest
 
 from experiments import partial
-from experiments.checksums import verdict
 from experiments.download import Patience, Wanted, download
 from experiments.partial import DownloadError, Partial
 
@@ -310,12 +309,3 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(server: odd.OddServer,
     with pytest.raises(DownloadError, match="is not overwritten"):
         get(server, target, rival)
     assert target.read_text() == "mine"
-
-
-def test_a_file_has_to_pass_one_of_its_checks(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(BODY)
-    assert verdict(path, ("sha256:" + "0" * 64, BLOB)).words == "git-blob as published"
-    assert not verdict(path, ("sha256:" + "0" * 64, "rows:7")).good
-    assert verdict(path, ()).words == f"unchecked, since no digest is published; sha256 {SHA[7:]}"
-    assert verdict(path, ("commit:" + "0" * 40,)).words == f"commit is missing, expected {'0' * 40}"

@@ -16,6 +16,7 @@ import yaml
 
 from experiments import datasets, download, fetch
 from experiments.__main__ import main
+from experiments.checksums import verdict
 from experiments.trace_cache import default_folder
 from rlscale.errors import TraceError
 from rlscale.workloads.readers import read
@@ -226,6 +227,17 @@ def test_the_list_says_what_is_here(
         "unchecked": ("yes", ""),
         "strange": ("no", ""),
     }
+
+
+def test_a_file_has_to_pass_one_of_its_checks(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(BODY)
+    sha = hashlib.sha256(BODY).hexdigest()
+    blob = "git-blob:" + hashlib.sha1(b"blob %d" % len(BODY) + bytes(1) + BODY).hexdigest()
+    assert verdict(path, ("sha256:" + "0" * 64, blob)).words == "git-blob as published"
+    assert not verdict(path, ("sha256:" + "0" * 64, "rows:7")).good
+    assert verdict(path, ()).words == f"unchecked, since no digest is published; sha256 {sha}"
+    assert verdict(path, ("commit:" + "0" * 40,)).words == f"commit is missing, expected {'0' * 40}"
 
 
 def test_every_data_set_of_the_table_is_complete() -> None:
