@@ -194,6 +194,6 @@ def _watch(
             begun = work[c.load, c.cell - 1] if c.cell > 0 else 0.0
             at = min(c.cell + c.step, work.shape[1] - 1)
             soon = at - spec[0].deadline_steps + int(URGENT_S / substep_s)
-            numbers[10, r] = max(0.0, work[c.load, at] - begun - c.work)
+            numbers[10, r] = max(0.0, c.work_come - c.work)
             if soon >= 0:
                 numbers[11, r] = max(0.0, work[c.load, min(soon, at)] - begun - c.work)

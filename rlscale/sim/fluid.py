@@ -278,7 +278,8 @@ def _take_work(frozen, c, pools, spec, pool_spec, kind, demands, work):
     """Fill the replicas with deferrable sequences as long as a decode pass stays short enough; count what is late."""
     begun = work[c.cell - 1] if c.cell > 0 else 0.0
     at = min(c.cell + c.step, work.shape[0] - 1)
-    left = 0.0 if frozen else max(0.0, work[at] - begun - c.work)
+    c.work_come = work[at] - begun
+    left = 0.0 if frozen else max(0.0, c.work_come - c.work)
     due = max(0.0, work[max(0, at - spec.deadline_steps)] - begun) if at >= spec.deadline_steps else 0.0
     if due > c.work_due:
         c.work_late += max(0.0, due - max(c.work, c.work_due))
@@ -302,7 +303,7 @@ def _consume(now_s, c, q, spec, pool_spec, d, grid):
     watts = q.nodes_up * (pool_spec.host_w + pool_spec.gpus_per_node * pool_spec.idle_w)
     loaded = pool_spec.loaded_idle_w - pool_spec.idle_w
     if q.ready > 0:
-        b = (q.running + q.drift) / q.ready + q.extra
+        b = max(0.0, q.running + q.drift) / q.ready + q.extra
         if pool_spec.batching:
             # Decode power rises about as the logarithm of the batch between 8 and 256 sequences (ML.ENERGY, H100).
             level = min(max(math.log2(max(b, 1.0) / 8.0) / 5.0, 0.0), 1.0)
@@ -315,7 +316,7 @@ def _consume(now_s, c, q, spec, pool_spec, d, grid):
             working = pool_spec.decode_high_w
             busy = min(q.running / (q.ready * d.seats), 1.0)
         watts += q.ready * gpus * (loaded + busy * (working - pool_spec.loaded_idle_w))
-    watts += (q.draining + q.pending) * gpus * loaded
+    watts += q.draining * gpus * loaded
     energy_j = watts * h
     hour = int((c.week_s + now_s) / 3600.0) % grid.shape[0]
     kwh = energy_j * spec.pue / 3.6e6
@@ -406,7 +407,8 @@ def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, po
     q.iteration_s = t
     before = q.progress
     q.progress += h / t
-    c.work += q.extra * q.ready * h / t
+    if q.extra > 0.0:
+        c.work = min(c.work + q.extra * q.ready * h / t, c.work_come)
 
     mask = cells.shape[1] - 1
     here = c.step & mask

@@ -394,7 +394,7 @@ def _order(now_s, seed, interval, k, sleeps, number, pools, nodes, slots, spec, 
     pool, pool_spec, own = pools[number], pool_specs[number], nodes[number]
     home = _fullest(own, slots[number], pool_spec)
     if home < 0:
-        home = _absent(own)
+        home = _absent(own, pool_spec)
         if home < 0:
             return False
         _order_node(now_s, seed, interval, k, home, number, pools, nodes, slots, spec, pool_specs, events)
@@ -490,8 +490,8 @@ def _fullest(nodes, slots, pool_spec):
 
 
 @kernel
-def _absent(nodes):
-    for i in range(nodes.shape[0]):
+def _absent(nodes, pool_spec):
+    for i in range(pool_spec.nodes):  # the array is as long as the longest pool needs
         if nodes[i].state == ABSENT:
             return i
     return -1

@@ -32,7 +32,8 @@ CLUSTER = np.dtype(
         ("week_s", "f8"),  # seconds since Monday 00:00 at t = 0
         ("supply_cell", "i8"), ("supply_step", "i8"),  # of the supply at t = 0; sub-step of its next cell
         ("thinking", "f8"),  # users of sessions between two requests
-        ("work", "f8"), ("work_late", "f8"), ("work_due", "f8"),  # deferrable tokens done, done late, and due so far
+        # deferrable tokens: come, done, not done at their deadline, and due so far
+        ("work_come", "f8"), ("work", "f8"), ("work_late", "f8"), ("work_due", "f8"),
         ("degraded_steps", "i8"),  # sub-steps in which answers were cut
     ]
     + [(name, "f8") for name in COUNTER_NAMES]

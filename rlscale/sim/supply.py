@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlscale.types import DAY_S, ClusterSpec, Floats, Shortage, SpotMarket
+from rlscale.types import DAY_S, ClusterSpec, Failures, Floats, Shortage, SpotMarket
 
 OPEN, SPOT, UP = 1, 2, 4  # bits: orders go through, spot capacity is there, the zone is up
 ALL = OPEN | SPOT | UP
@@ -37,27 +38,37 @@ class Supply:
 
 def needed(spec: ClusterSpec) -> bool:
     """Whether anything ever interrupts the supply."""
-    return spec.shortage is not None or _zones_fail(spec) or (spec.spot is not None and any(p.spot for p in spec.pools))
+    preempted = spec.spot is not None and any(pool.spot for pool in spec.pools)
+    return spec.shortage is not None or spec.failures.zone_per_h > 0.0 or preempted
 
 
 def supply(spec: ClusterSpec, longest_s: float) -> Supply:
     """All processes of a cluster; `longest_s` is the longest run that has to fit into a given series."""
-    codes = np.full((len(spec.pools), round(LENGTH_S / CELL_S)), ALL, np.uint8)
+    return _drawn(spec.shortage, spec.spot, spec.failures, tuple((pool.zone, pool.spot) for pool in spec.pools),
+                  longest_s if spec.spot is not None and spec.spot.series else 0.0)  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _drawn(
+    shortage: Shortage | None, spot: SpotMarket | None, failures: Failures, pools: tuple[tuple[str, bool], ...],
+    longest_s: float,
+) -> Supply:  # fmt: skip
+    codes = np.full((len(pools), round(LENGTH_S / CELL_S)), ALL, np.uint8)
     cell_s, starts = CELL_S, codes.shape[1]
-    if spec.spot is not None and spec.spot.series:
-        cell_s = spec.spot.series_step_s
-        codes = np.full((len(spec.pools), min(len(values) for _, values in spec.spot.series)), ALL, np.uint8)
+    if spot is not None and spot.series:
+        cell_s = spot.series_step_s
+        codes = np.full((len(pools), min(len(values) for _, values in spot.series)), ALL, np.uint8)
         starts = max(1, codes.shape[1] - math.ceil(longest_s / cell_s))
-    zones = list(dict.fromkeys(pool.zone for pool in spec.pools))
+    zones = list(dict.fromkeys(zone for zone, _ in pools))
     cells = codes.shape[1]
-    for switches, bit, who in (
-        (_shortages(spec.shortage, zones, cells, cell_s), OPEN, lambda pool: True),
-        (_spot(spec.spot, zones, cells, cell_s), SPOT, lambda pool: pool.spot),
-        (_outages(spec, zones, cells, cell_s), UP, lambda pool: True),
+    for switches, bit in (
+        (_shortages(shortage, zones, cells, cell_s), OPEN),
+        (_spot(spot, zones, cells, cell_s), SPOT),
+        (_outages(failures, zones, cells, cell_s), UP),
     ):
-        for p, pool in enumerate(spec.pools):
-            if switches is not None and who(pool):
-                codes[p, ~switches[zones.index(pool.zone)]] &= np.uint8(ALL - bit)
+        for p, (zone, is_spot) in enumerate(pools):
+            if switches is not None and (is_spot or bit != SPOT):
+                codes[p, ~switches[zones.index(zone)]] &= np.uint8(ALL - bit)
     return Supply(codes, cell_s, starts)
 
 
@@ -141,15 +152,8 @@ def _shortages(law: Shortage | None, zones: Sequence[str], cells: int, cell_s: f
     return np.array([shortages(law, cells, cell_s, rng) for _ in zones])
 
 
-def _outages(spec: ClusterSpec, zones: Sequence[str], cells: int, cell_s: float) -> Switches | None:
-    if not _zones_fail(spec):
+def _outages(law: Failures, zones: Sequence[str], cells: int, cell_s: float) -> Switches | None:
+    if law.zone_per_h <= 0.0:
         return None
-    law = spec.failures
     between = SpotMarket(on_s=3600.0 / law.zone_per_h, off_s=law.zone_outage_s, correlation=0.0, correlation_far=0.0)
     return correlated(zones, cells, cell_s, between, np.random.default_rng([SEED, UP]))
-
-
-def _zones_fail(spec: ClusterSpec) -> bool:
-    return spec.failures.zone_per_h > 0.0
-
-
