@@ -179,7 +179,68 @@ class PoolDeltas:
         return self.steps.index(0)
 
 
-MAPS: dict[str, Any] = {"headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas}
+@dataclass(frozen=True, slots=True)
+class Vertical:
+    """Steps on the pool that carries most, or all of it moved to the pool of the next smaller or larger replica.
+
+    The move asks for as many replicas as carry the same; pools of one family hand their nodes over for it. The old
+    replicas drain at once: what the move costs is the time until the new ones are ready.
+    """
+
+    steps: tuple[int, ...] = STEPS
+    kind: ClassVar[str] = "vertical"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """The steps, then smaller, then larger."""
+        return (len(self.steps) + 2,)
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """Within the limits; rows whose metrics are missing hold theirs."""
+        target = _targets(seen).copy()
+        chosen = np.asarray(actions).reshape(len(target))
+        active, by_size = _active(target, known), np.argsort(known.capacity_per_s, kind="stable")
+        for r in np.flatnonzero(_can_see(seen)):
+            pool, choice = int(active[r]), int(chosen[r])
+            if choice < len(self.steps):
+                target[r, pool] += self.steps[choice]
+                continue
+            place = int(np.flatnonzero(by_size == pool)[0]) + (1 if choice > len(self.steps) else -1)
+            if 0 <= place < len(by_size):
+                other = int(by_size[place])
+                moved = target[r, pool] * known.capacity_per_s[pool] / known.capacity_per_s[other]
+                target[r, other] += math.ceil(moved - _ROUNDING)
+                target[r, pool] = 0
+        return _bounded(target, known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """Steps within the limits of the pool that carries most; moves where there is such a pool."""
+        target = _targets(seen)
+        active = _active(target, known)
+        rank = np.argsort(np.argsort(known.capacity_per_s, kind="stable"), kind="stable")[active]
+        steps = np.array([_feasible(row[pool : pool + 1], self.steps, known, int(pool))[0]
+                          for row, pool in zip(target, active, strict=True)])  # fmt: skip
+        return np.column_stack([steps, rank > 0, rank < len(known.capacity_per_s) - 1])
+
+    def words(self, action: Any) -> str:
+        """`+2 replicas`, `smaller replicas` or `larger replicas`."""
+        choice = int(action)
+        if choice < len(self.steps):
+            return f"{self.steps[choice]:+d} replicas"
+        return "larger replicas" if choice > len(self.steps) else "smaller replicas"
+
+    def neutral(self) -> int:
+        """Standing still."""
+        return self.steps.index(0)
+
+
+def _active(target: Ints, known: ScalingLimits) -> Ints:
+    """(n,) the pool that carries most."""
+    return np.asarray(np.argmax(target * known.capacity_per_s, axis=1))
+
+
+MAPS: dict[str, Any] = {
+    "headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas, "vertical": Vertical,
+}  # fmt: skip
 
 
 def action_map(name: str, **settings: Any) -> ActionMap:

@@ -16,14 +16,15 @@ import math
 
 from rlscale.sim import lifecycle, luck
 from rlscale.sim.company import companions
+from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_draining
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
-from rlscale.sim.tables import CLASSES, POINTS, SETS
+from rlscale.sim.power import consume
+from rlscale.sim.records import ADMITTED, BEHIND, PROGRESS, TTFT_MEAN, TTFT_OK
+from rlscale.sim.tables import CLASSES, EACH, POINTS, SETS
+from rlscale.sim.work import take_work
 
 SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
-EACH = 1.0 / CLASSES  # share of a cohort in one class of answer lengths
-ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4  # columns of a cell of admissions
-COLUMNS = 5
 SOON = 20.0  # iterations: about the shortest answers
 PACE_S = 5.0  # over which admissions of a replica are smoothed
 RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by its logarithm
@@ -53,15 +54,15 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         now_s = c.step * h
         if not frozen:
             if spec.has_supply and c.step >= c.supply_step:
-                _change_supply(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events, supply)
+                change_supply(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events, supply)
             if step == spec.control_step:
                 if spec.fails:
-                    _fail(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events)
-                _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events, held)
+                    fail(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events)
+                apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events, held)
             for p in range(pools.shape[0]):
                 if pools[p].next_event_s <= now_s:
                     expired = lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-                    _lose_draining(expired, c, pools[p], hist, spec)
+                    lose_draining(expired, c, pools[p], hist, spec)
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
         if spec.degrades and _waiting(c) > spec.max_waiting * _ready(pools):
             kind = degraded[kind]
@@ -70,12 +71,12 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         _arrive(frozen, c, pools, queue, hist, spec, kind, demands, values, law, pool_spec)
         _lose_patience(c, queue, hist, spec)
         if spec.has_work:
-            _take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
+            take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
         _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
         for p in range(pools.shape[0]):
             q = pools[p]
             if q.draining > 0:
-                _drain(now_s + h, p, c, pools, nodes, slots, hist, spec, pool_spec, demands[kind, p], events)
+                drain(now_s + h, p, c, pools, nodes, slots, hist, spec, pool_spec, demands[kind, p], events)
             if not frozen:
                 q.ready_s += h * q.ready
                 q.pending_s += h * q.pending
@@ -85,141 +86,13 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
                     q.standby_s += h * q.standby
                     q.stopped_s += h * q.nodes_stopped
                 if spec.energy:
-                    _consume(now_s, c, q, spec, pool_spec[p], demands[kind, p], grid[p])
+                    consume(now_s, c, q, spec, pool_spec[p], demands[kind, p], grid[p])
         if law.continues > 0.0:
             c.thinking += law.continues * (c.finished - finished)
         c.step += 1
         if step + 1 == spec.scrape_step:
             _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, kind, demands)
     c.interval += 1
-
-
-@kernel
-def _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events, held):
-    """Put the wanted targets in force: first the pools that shrink, whose nodes others of the family may take over."""
-    for p in range(pools.shape[0]):
-        q = pools[p]
-        wanted = _actuated(q, held[p], c.interval, spec)
-        c.churn += abs(wanted - q.target)
-        q.target = wanted
-        if q.ready + q.pending > q.target:
-            before = q.ready
-            drained = lifecycle.scale_in(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-            if drained > 0:
-                _move_to_draining(drained / before, p, c, q, cells, classes)
-    for p in range(pools.shape[0]):
-        q = pools[p]
-        if q.ready + q.pending < q.target or pool_spec[p].standby:
-            lifecycle.scale_out(now_s, c.seed, c.interval, p, pools, nodes, slots, spec, pool_spec, events)
-
-
-@kernel
-def _actuated(q, held, interval, spec):
-    """What Kubernetes' HPA makes of a wanted target: its tolerance, and its patience before a decrease."""
-    wanted = q.wanted
-    if spec.tolerance > 0.0 and q.target > 0 and abs(1.0 - wanted / q.target) <= spec.tolerance:
-        wanted = q.target
-    held[interval % held.shape[0]] = wanted
-    if wanted < q.target and held.shape[0] > 1:
-        wanted = min(q.target, held.max())
-    return wanted
-
-
-@kernel
-def _change_supply(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events, supply):
-    """Another cell of the supply has begun."""
-    c.supply_step += spec.supply_steps
-    at = (c.supply_cell + c.step // spec.supply_steps) % supply.shape[1]
-    for p in range(pools.shape[0]):
-        q = pools[p]
-        if supply[p, at] != q.supply:
-            ready, draining = q.ready, q.draining
-            died, draining_died, drained = lifecycle.supply_changes(
-                now_s, supply[p, at], p, pools, nodes, slots, spec, pool_spec, events
-            )
-            _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec)
-            if drained > 0:
-                _move_to_draining(drained / ready, p, c, q, cells, classes)
-
-
-@kernel
-def _fail(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events):
-    """Failures of this interval. They belong to records of slots and nodes, and strike what is there."""
-    for p in range(pools.shape[0]):
-        for kind in range(2):
-            stream = luck.NODE_FAILS if kind == 0 else luck.REPLICA_FAILS
-            mean = pool_spec[p].node_fails if kind == 0 else pool_spec[p].replica_fails
-            count = int(luck.poisson(mean, luck.uniform(c.seed, stream, p, 0, c.interval)))
-            for k in range(count):
-                u = luck.uniform(c.seed, stream, p, k + 1, c.interval)
-                q = pools[p]
-                ready, draining = q.ready, q.draining
-                if kind == 0:
-                    died, draining_died = lifecycle.strike_node(
-                        now_s, int(u * pool_spec[p].nodes), p, pools, nodes, slots, spec, pool_spec, events
-                    )
-                else:
-                    place = int(u * pool_spec[p].nodes * pool_spec[p].slots_per_node)
-                    died, draining_died = lifecycle.strike_replica(
-                        now_s, place, p, pools, nodes, slots, spec, pool_spec, events
-                    )
-                _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec)
-
-
-@kernel
-def _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec):
-    """Of so many ready and draining replicas some have died: so have their running requests."""
-    if died > 0:
-        share = died / ready
-        _thin_cells(share, c.step, cells[p], classes[p])
-        _go(share * q.running, c, hist, spec)
-        q.running *= 1.0 - share
-        q.drift *= 1.0 - share
-    if draining_died > 0:
-        gone = q.drain_running * draining_died / draining
-        q.drain_running -= gone
-        _go(gone, c, hist, spec)
-
-
-@kernel
-def _go(gone, c, hist, spec):
-    """Running requests whose replica has died: into the queue again, or lost."""
-    if spec.requeue:
-        c.queued += gone
-    else:
-        c.lost += gone
-        c.missed += gone
-        hist[1:, INF_BIN] += gone
-
-
-@kernel
-def _move_to_draining(share, p, c, q, cells, classes):
-    """The sequences of replicas that begin to drain leave the ready ones with them."""
-    moved_ok = _thin_cells(share, c.step, cells[p], classes[p])
-    moved = share * q.running
-    if moved > 0.0:
-        q.drain_ok = (q.drain_ok * q.drain_running + moved_ok) / (q.drain_running + moved)
-        q.drain_running += moved
-    q.running -= moved
-    q.drift *= 1.0 - share
-
-
-@kernel
-def _thin_cells(share, step, cells, classes):
-    """Take `share` of every unfinished request out of the cells; returns the taken ones whose TTFT met the SLO."""
-    mask = cells.shape[0] - 1
-    taken_ok = 0.0
-    oldest = step
-    for j in range(CLASSES):
-        at = int(classes[j, 0])
-        oldest = min(oldest, at)
-        for i in range(at, step):
-            cell = cells[i & mask]
-            left = (1.0 - classes[j, 1]) if i == at else 1.0
-            taken_ok += share * left * cell[ADMITTED] * cell[TTFT_OK] * EACH
-    for i in range(oldest, step):
-        cells[i & mask, ADMITTED] *= 1.0 - share
-    return taken_ok
 
 
 @inlined
@@ -271,58 +144,6 @@ def _ready(pools):
     for p in range(pools.shape[0]):
         count += pools[p].ready
     return max(1, count)
-
-
-@kernel
-def _take_work(frozen, c, pools, spec, pool_spec, kind, demands, work):
-    """Fill the replicas with deferrable sequences as long as a decode pass stays short enough; count what is late."""
-    begun = work[c.cell - 1] if c.cell > 0 else 0.0
-    at = min(c.cell + c.step, work.shape[0] - 1)
-    c.work_come = work[at] - begun
-    left = 0.0 if frozen else max(0.0, c.work_come - c.work)
-    due = max(0.0, work[max(0, at - spec.deadline_steps)] - begun) if at >= spec.deadline_steps else 0.0
-    if due > c.work_due:
-        c.work_late += max(0.0, due - max(c.work, c.work_due))
-        c.work_due = due
-    for p in range(pools.shape[0]):
-        q, d = pools[p], demands[kind, p]
-        q.extra = 0.0
-        if q.ready > 0 and left > 0.0 and pool_spec[p].batching:
-            b = q.running / q.ready
-            room = min((spec.work_pass_s - d.c0) / d.c, d.seats) - b
-            passes = spec.substep_s / max(q.iteration_s, d.c0)
-            q.extra = max(0.0, min(room, left / (q.ready * passes)))
-            left -= q.extra * q.ready * passes
-
-
-@kernel
-def _consume(now_s, c, q, spec, pool_spec, d, grid):
-    """Energy of a sub-step: hosts, GPUs without a replica, replicas by what they do; its carbon and its price."""
-    h = spec.substep_s
-    gpus = pool_spec.gpus_per_replica
-    watts = q.nodes_up * (pool_spec.host_w + pool_spec.gpus_per_node * pool_spec.idle_w)
-    loaded = pool_spec.loaded_idle_w - pool_spec.idle_w
-    if q.ready > 0:
-        b = max(0.0, q.running + q.drift) / q.ready + q.extra
-        if pool_spec.batching:
-            # Decode power rises about as the logarithm of the batch between 8 and 256 sequences (ML.ENERGY, H100).
-            level = min(max(math.log2(max(b, 1.0) / 8.0) / 5.0, 0.0), 1.0)
-            decode = pool_spec.decode_low_w + level * (pool_spec.decode_high_w - pool_spec.decode_low_w)
-            pass_s = d.c0 + d.c * b
-            prompts = min(max(1.0 - pass_s / q.iteration_s, 0.0), 1.0) if q.iteration_s > 0.0 else 0.0
-            working = decode + prompts * (pool_spec.prefill_w - decode)
-            busy = min(b, 1.0)
-        else:
-            working = pool_spec.decode_high_w
-            busy = min(q.running / (q.ready * d.seats), 1.0)
-        watts += q.ready * gpus * (loaded + busy * (working - pool_spec.loaded_idle_w))
-    watts += q.draining * gpus * loaded
-    energy_j = watts * h
-    hour = int((c.week_s + now_s) / 3600.0) % grid.shape[0]
-    kwh = energy_j * spec.pue / 3.6e6
-    q.energy_j += energy_j
-    q.carbon_g += kwh * grid[hour, 0]
-    q.energy_usd += kwh * grid[hour, 1]
 
 
 @inlined
@@ -628,46 +449,6 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
         if ttft > spec.ttft_s + table[k, 0] * spec.ttft_s_per_token:
             c.missed += weight
     c.admitted += part
-
-
-@kernel
-def _drain(now_s, p, c, pools, nodes, slots, hist, spec, pool_spec, d, events):
-    """Draining replicas finish their sequences without new prompts; they go when nothing is left."""
-    q = pools[p]
-    if q.drain_running > 0.0:
-        b = q.drain_running / q.draining
-        stay = d.no * (d.c0 + d.c * b) if pool_spec[p].batching else d.w
-        left = q.drain_running * stay / (stay + spec.substep_s)
-        if left < 0.5 * q.draining:
-            left = 0.0
-        _finish_draining(q.drain_running - left, c, q, hist, spec, pool_spec[p], d)
-        q.drain_running = left
-    if q.drain_running == 0.0:
-        lifecycle.drained_all(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-
-
-@kernel
-def _finish_draining(done, c, q, hist, spec, pool_spec, d):
-    tpot = d.c0 + d.c * q.drain_running / q.draining
-    c.finished += done
-    if not pool_spec.batching:
-        return
-    c.missed += done * (1.0 - (q.drain_ok if tpot <= spec.tpot_s else 0.0))
-    c.tpot_sum_s += done * tpot
-    c.tpot_count += done
-    c.output_tokens += done * d.no
-    c.total_tokens += done * (d.no + d.ni)
-    hist[1, bin_of(tpot)] += done
-    hist[2, bin_of(max(d.no * tpot, 1e-3))] += done
-
-
-@kernel
-def _lose_draining(expired, c, q, hist, spec):
-    """The grace of `expired` draining replicas is over: what they still held is lost, or starts again."""
-    if expired > 0 and q.drain_running > 0.0:
-        gone = q.drain_running * expired / (q.draining + expired)
-        q.drain_running -= gone
-        _go(gone, c, hist, spec)
 
 
 @kernel

@@ -130,6 +130,10 @@ DEMAND = np.dtype(
     [(name, "f8") for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "kv_spread_s")]
 )
 
+# Columns of a cell of admissions: what one sub-step admitted to a pool.
+ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4
+COLUMNS = 5
+
 # Event log, for audits and tests: (time, kind, pool, number).
 NODE_ORDERED, NODE_UP, NODE_GONE, REPLICA_ORDERED, REPLICA_READY, REPLICA_GONE = 1, 2, 3, 4, 5, 6
 NODE_STOPPED, REPLICA_SLEEPS, REPLICA_FAILED, NODE_NOTICED = 7, 8, 9, 10

@@ -17,6 +17,7 @@ from rlscale.sim.histogram import BINS
 from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.records import (
     CLUSTER,
+    COLUMNS,
     COUNTER_NAMES,
     NODE,
     POOL,
@@ -63,7 +64,7 @@ class SimWorld:
         self.node = records((n, p, max(nodes for nodes, _ in slots)), NODE)
         self.slot = records((n, p, max(count for _, count in slots)), SLOT)
         self.queue = np.zeros((n, _power_of_two(spec.timeout_s / spec.substep_s + 3)))
-        self.cells = np.zeros((n, p, self._ring(), fluid.COLUMNS))
+        self.cells = np.zeros((n, p, self._ring(), COLUMNS))
         self.classes = np.zeros((n, p, CLASSES, 2))
         self.hist = np.zeros((n, 3, BINS))
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
