@@ -2,7 +2,8 @@
 
 `oracle` simulates every request of the grid (minutes; resumable, one file per cell); `judge` runs the fluid engine on
 the same arrivals and writes results/fidelity/; `fit` finds the numbers of rlscale/sim/kappa.py on every other cell;
-`step` compares both engines while a fleet grows (results/fidelity_step/).
+`step` compares both engines while a fleet grows (results/fidelity_step/), `fleet` while replicas drain, fail and differ
+(results/fidelity_fleet/).
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ class Cell:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments fidelity`."""
-    parser.add_argument("what", choices=["oracle", "judge", "fit", "step"],
-                        help="simulate the requests; compare; fit the constants; compare on a load step")  # fmt: skip
+    parser.add_argument("what", choices=["oracle", "judge", "fit", "step", "fleet"],
+                        help="simulate the requests; compare; fit the constants; compare on a load step; compare while "
+                             "replicas drain, fail and differ")  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path(".cache/oracle"), help="where the oracle's cells are kept")
-    parser.add_argument("--out", type=Path, help="by default results/fidelity, or results/fidelity_step")
+    parser.add_argument("--out", type=Path, help="by default results/fidelity, _step or _fleet")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
 
 
@@ -94,6 +96,10 @@ def run(args: argparse.Namespace) -> int:
         from experiments import fidelity_step
 
         return fidelity_step.run(args)
+    if args.what == "fleet":
+        from experiments import fidelity_fleet
+
+        return fidelity_fleet.run(args)
     if missing:
         raise ResultError(f"{args.cache}: {len(missing)} oracle cells are missing; run `fidelity oracle` first")
     if args.what == "fit":

@@ -108,7 +108,7 @@ def test_everything_happens_in_a_long_run() -> None:
         kinds |= set(np.unique(world.node[0]["state"]).tolist())
     c = world.counters()
     assert kinds == {0, 1, 2, 3, 4, 5, 6}, "a kind of node never came up"
-    assert set(np.unique(world.event_log(0)[:, 1]).astype(int)) == set(range(1, 11))
+    assert set(np.unique(world.event_log(0)[:, 1]).astype(int)) == set(range(1, 12))
     for name in ("failed", "standby_s", "energy_j", "carbon_g", "energy_usd", "stopped_s"):
         assert c[name].sum() > 0.0, name
     assert c["preempted"][0, 1] > 10

@@ -32,6 +32,7 @@ from rlscale.sim.records import (
     NOTICED,
     ORDERED,
     READY,
+    REPLICA_DRAINS,
     REPLICA_FAILED,
     REPLICA_READY,
     STANDBY,
@@ -100,7 +101,7 @@ def scale_in(now_s, number, pools, nodes, slots, spec, pool_specs, events):
         cancel_youngest(now_s, 0, number, pools, nodes, slots, spec, pool_specs, events)
     drained = 0
     while pool.ready + pool.pending > pool.target:
-        _drain_one(now_s, pool, slots[number], spec, pool_specs[number])
+        _drain_one(now_s, number, pool, slots[number], spec, pool_specs[number], events)
         drained += 1
     pool.next_event_s = next_event(nodes[number], slots[number])
     return drained
@@ -239,7 +240,7 @@ def supply_changes(now_s, code, number, pools, nodes, slots, spec, pool_specs, e
 
 
 @kernel
-def _drain_one(now_s, pool, slots, spec, pool_spec):
+def _drain_one(now_s, number, pool, slots, spec, pool_spec, events):
     chosen = -1
     emptiest = 1 << 30
     for i in range(slots.shape[0] - 1, -1, -1):
@@ -252,3 +253,4 @@ def _drain_one(now_s, pool, slots, spec, pool_spec):
     slots[chosen].until_s = now_s + spec.drain_s
     pool.ready -= 1
     pool.draining += 1
+    log_event(events, spec, now_s, REPLICA_DRAINS, number, chosen)

@@ -23,6 +23,7 @@ from rlscale.sim.records import (
     ORDERED,
     PROMISED,
     READY,
+    REPLICA_DRAINS,
     REPLICA_GONE,
     REPLICA_ORDERED,
     STANDBY,
@@ -116,6 +117,7 @@ def notice(now_s, home, number, pools, nodes, slots, spec, pool_specs, events):
             pool.ready -= 1
             pool.draining += 1
             pool.preempted += 1.0
+            log_event(events, spec, now_s, REPLICA_DRAINS, number, i)
             drained += 1
         elif slot.state != FREE and slot.state != DRAINING:
             pool.preempted += 1.0

@@ -136,7 +136,7 @@ COLUMNS = 5
 
 # Event log, for audits and tests: (time, kind, pool, number).
 NODE_ORDERED, NODE_UP, NODE_GONE, REPLICA_ORDERED, REPLICA_READY, REPLICA_GONE = 1, 2, 3, 4, 5, 6
-NODE_STOPPED, REPLICA_SLEEPS, REPLICA_FAILED, NODE_NOTICED = 7, 8, 9, 10
+NODE_STOPPED, REPLICA_SLEEPS, REPLICA_FAILED, NODE_NOTICED, REPLICA_DRAINS = 7, 8, 9, 10, 11
 
 
 def records(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
