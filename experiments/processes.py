@@ -55,7 +55,7 @@ def spot(seed: int) -> list[dict[str, Any]]:
     cells = round(SPOT_DAYS * DAY_S / CELL_S)
     on = supply.correlated(ZONES, cells, CELL_S, SpotMarket(), np.random.default_rng(seed))
     pairs = list(itertools.combinations(range(len(ZONES)), 2))
-    together = np.corrcoef(on)
+    together: Any = np.corrcoef(on)
     near = [together[i, j] for i, j in pairs if supply.region(ZONES[i]) == supply.region(ZONES[j])]
     far = [together[i, j] for i, j in pairs if supply.region(ZONES[i]) != supply.region(ZONES[j])]
     eastern = [i for i, zone in enumerate(ZONES) if "east" in zone]
@@ -149,7 +149,8 @@ def report(rows: list[dict[str, Any]], seed: int) -> str:
     """Markdown table."""
     lines = ["# What happens to a fleet against the statistics it stands for", "",
              f"`python -m experiments processes --seed {seed}`", "",
-             "| process | figure | generated | published | accepted | within |", "|---|---|---|---|---|---|"]  # fmt: skip
+             "| process | figure | generated | published | accepted | within |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
     for row in rows:
         lines.append(f"| {row['process']} | {row['figure']} | {row['generated']:.4g} | {row['published']:.4g} | "
                      f"{row['least']:.4g} to {row['most']:.4g} | {('no', 'yes')[row['within']]} |")  # fmt: skip
