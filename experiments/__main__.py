@@ -28,6 +28,7 @@ COMMANDS = {
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
     "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
+    "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
