@@ -37,7 +37,8 @@ def card(scenario: Scenario, entry: Mapping[str, Any]) -> str:
     lines += [remark, ""] if remark else []
     lines += [f"- **SLO**: {slo(spec)}."]
     lines += [f"- **Pool `{pool.name}`**: {fleet(pool)}." for pool in spec.pools]
-    lines += [f"- **Load**: {load(scenario)}.", f"- **Parts**: {', '.join(parts(scenario)) or 'none beside the basics'}."]
+    used = ", ".join(parts(scenario)) or "none beside the basics"
+    lines += [f"- **Load**: {load(scenario)}.", f"- **Parts**: {used}."]
     if entry:
         lines += [f"- **Need**: {entry['mean_need']:.1f} replicas on average (l_SLO "
                   f"{', '.join(f'{value:.3g}' for value in entry['capacity_per_s'])} requests/s).",

@@ -11,8 +11,8 @@ from rlscale.scenario import load_scenario
 
 FOLDER = Path(envs.__file__).parent / "scenarios"
 PARTS = {
-    "shortage", "spot", "failures", "actuator", "energy", "admission", "node buying law", "start-up in stages", "standby",
-    "families", "partitions", "several pools", "sessions", "deferrable",
+    "shortage", "spot", "failures", "actuator", "energy", "admission", "node buying law", "start-up in stages",
+    "standby", "families", "partitions", "several pools", "sessions", "deferrable",
 }  # fmt: skip
 
 
