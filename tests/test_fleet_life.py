@@ -146,7 +146,7 @@ def test_no_node_is_given_back_within_the_time_after_an_addition() -> None:
 def test_the_hpa_ignores_a_tenth_and_waits_before_a_decrease() -> None:
     world = world_of((h100(max_replicas=60),), [20], actuator=Actuator(0.1, 300.0))
     found = []
-    for target in [21, 22, 23, *([10] * 25)]:
+    for target in [21, 21, 23, *([10] * 25)]:
         world.apply(np.array([[target]]))
         world.wait()
         found.append(int(world.pool["target"][0, 0]))
