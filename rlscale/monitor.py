@@ -52,6 +52,8 @@ class Monitor:
         self._edges = np.array(PENDING_AGES_S)
         self._good_s = np.zeros(world.n)  # time of the last scrape that did not fail
         self._all = np.arange(world.n)
+        spec = world.tables.spec[0]
+        self._deadline_steps = int(spec["deadline_steps"]) if spec["has_work"] else -1  # -1: nothing can be deferred
         n, pools = world.n, world.pools
         self._shapes = ((len(NUMBERS), n), (len(OCCUPANCIES), n, pools), (len(COUNTS), n, pools),
                         (n, pools, len(PENDING_AGES_S) + 1))  # fmt: skip
@@ -103,7 +105,7 @@ class Monitor:
         world, spec = self.world, self.world.spec
         _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
                self.known.seats, self._edges, spec.substep_s, spec.metric_noise, spec.metric_missing_share,
-               world.tables.spec, world.tables.grid, world.tables.work, self._good_s, *blocks)  # fmt: skip
+               self._deadline_steps, world.tables.grid, world.tables.work, self._good_s, *blocks)  # fmt: skip
         return blocks
 
 
@@ -126,8 +128,8 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
 @kernel
 def _watch(
     rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
-    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float, spec: Any, grid: Floats,
-    work: Floats, good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
+    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float, deadline_steps: int,
+    grid: Floats, work: Floats, good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
 ) -> None:  # fmt: skip
     """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
     for r in rows:
@@ -190,10 +192,10 @@ def _watch(
 
         # Deferrable work, by the books of the service: current.
         numbers[10, r] = numbers[11, r] = 0.0
-        if spec[0].has_work:
+        if deadline_steps >= 0:
             begun = work[c.load, c.cell - 1] if c.cell > 0 else 0.0
             at = min(c.cell + c.step, work.shape[1] - 1)
-            soon = at - spec[0].deadline_steps + int(URGENT_S / substep_s)
+            soon = at - deadline_steps + int(URGENT_S / substep_s)
             numbers[10, r] = max(0.0, c.work_come - c.work)
             if soon >= 0:
                 numbers[11, r] = max(0.0, work[c.load, min(soon, at)] - begun - c.work)
