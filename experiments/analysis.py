@@ -286,6 +286,8 @@ def _learned_verdict(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -
 
 
 def _points(change: float) -> str:
+    if not math.isfinite(change):
+        return "no bound (some resamples never reach it)"
     return f"{100.0 * change:.1f}{NBSP}%".replace("-", MINUS)
 
 
