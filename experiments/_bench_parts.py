@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
 from rlscale.scenario import Scenario
-from rlscale.types import Actuator, Admission, Energy, Failures, Grid, Load, Shortage, SpotMarket
+from rlscale.types import Load
 
 Part = tuple[Callable[[Scenario], Scenario], Callable[[Load], Load]]
 NODE_ROWS = 256

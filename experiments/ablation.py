@@ -20,20 +20,9 @@ import numpy as np
 
 from experiments.results import write_csv, write_json, write_text
 from rlscale.errors import ResultError
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
 from rlscale.scenario import Scenario
-from rlscale.types import (
-    Actuator,
-    Admission,
-    ClusterSpec,
-    DelayLaw,
-    Energy,
-    Failures,
-    Floats,
-    Grid,
-    Load,
-    Shortage,
-    SpotMarket,
-)
+from rlscale.types import ClusterSpec, DelayLaw, Floats, Load
 
 RULES = ("headroom", "headroom-held", "smoothing")
 SEEDS = 10

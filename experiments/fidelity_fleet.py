@@ -20,12 +20,13 @@ import numpy as np
 
 from experiments import fidelity
 from experiments.results import write_csv, write_json, write_text
+from rlscale.parts import Failures
 from rlscale.sim.histogram import quantile
 from rlscale.sim.naive import Lifetime, Oracle
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.records import REPLICA_DRAINS, REPLICA_FAILED, REPLICA_READY
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Failures, Floats, Load, Pool, Requests, Slo
+from rlscale.types import ClusterSpec, Floats, Load, Pool, Requests, Slo
 from rlscale.workloads.tokens import CHAT
 
 CASES = ("steady", "drain", "fail, lost", "fail, requeued", "mixed", "mixed, drain and fail")

@@ -16,10 +16,11 @@ import numpy as np
 
 from experiments.results import write_csv, write_json, write_text
 from rlscale.errors import ResultError
+from rlscale.parts import Shortage, SpotMarket
 from rlscale.sim import supply
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.world import SimWorld
-from rlscale.types import DAY_S, ClusterSpec, DelayLaw, Floats, Load, Pool, Shortage, Slo, SpotMarket
+from rlscale.types import DAY_S, ClusterSpec, DelayLaw, Floats, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
 
 ZONES = (*(f"us-east-1/{zone}" for zone in "acdf"), *(f"us-east-2/{zone}" for zone in "ab"),

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rlscale.allocation import allocate_many
 from rlscale.errors import PolicyError, nearest
 from rlscale.execute import by_price
-from rlscale.sim.luck import kernel
-from rlscale.types import Floats, Ints, Observation, ScalingLimits
+from rlscale.types import Ints, Observation, ScalingLimits
 
 # Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
 LEVELS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.45, 1.7, 2.1)
@@ -271,42 +271,6 @@ def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: Scal
     """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
     demand_per_s = np.atleast_1d(seen.arrival_per_s + seen.waiting / known.drain_s)
     return allocate_many(levels * demand_per_s, known, _targets(seen))
-
-
-def allocate_many(capacity_per_s: Floats, known: ScalingLimits, held: Ints | None = None) -> Ints:
-    """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first.
-
-    Rows whose capacity is not a number get what is `held`, (n, P), the minima by default.
-    """
-    order, minimum_per_s = _filling(known)
-    target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
-    target[:] = known.min_replicas if held is None else held
-    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
-              target)  # fmt: skip
-    return target
-
-
-@lru_cache(maxsize=64)
-def _filling(known: ScalingLimits) -> tuple[Ints, float]:
-    """In which order pools are filled, and what the minima carry."""
-    return np.array(by_price(known), np.int64), float(np.dot(known.min_replicas, known.capacity_per_s))
-
-
-@kernel
-def _allocate(
-    capacity_per_s: Floats, minimum_per_s: float, order: Ints, least: Ints, most: Ints, each_per_s: Floats, target: Ints
-) -> None:
-    """Rows of `target` whose capacity is not a number stay as they are."""
-    for r in range(target.shape[0]):
-        if not math.isfinite(capacity_per_s[r]):
-            continue
-        target[r, :] = least
-        missing = capacity_per_s[r] - minimum_per_s
-        for p in order:
-            if missing > 0.0:
-                added = min(float(most[p] - least[p]), np.ceil(missing / each_per_s[p] - _ROUNDING))
-                target[r, p] += int(added)
-                missing -= added * each_per_s[p]
 
 
 @lru_cache(maxsize=64)

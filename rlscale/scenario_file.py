@@ -3,41 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from rlscale.errors import ScenarioError
-from rlscale.sim.partitions import part_of
-from rlscale.sim.profiles import node_type, service_profile
-from rlscale.sim.records import STAGES
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
+from rlscale.scenario_pool import PoolEntry, Strict
 from rlscale.spot_series import read_spot_series
-from rlscale.types import (
-    Actuator,
-    Admission,
-    ClusterSpec,
-    DelayLaw,
-    Energy,
-    Failures,
-    Grid,
-    NodeType,
-    Pool,
-    Shortage,
-    Slo,
-    SpotMarket,
-)
+from rlscale.types import ClusterSpec, Slo
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _Slo(_Strict):
+class _Slo(Strict):
     ttft_s: float = Field(gt=0, description="seconds")
     ttft_tokens_per_s: float | None = Field(None, gt=0, description="a prompt of n tokens may take n/this longer")
     tpot_s: float | None = Field(None, gt=0, description="seconds per output token")
@@ -47,114 +28,7 @@ class _Slo(_Strict):
         return Slo(self.ttft_s, self.tpot_s or math.inf, self.ttft_tokens_per_s or math.inf, self.attainment)
 
 
-class _Delay(_Strict):
-    median_s: float = Field(gt=0)
-    p95_s: float = Field(gt=0, description="equal to the median: always the same")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> _Delay:
-        if self.p95_s < self.median_s:
-            raise ValueError(f"p95_s={self.p95_s:g} is below median_s={self.median_s:g}; swap them")
-        return self
-
-    def build(self) -> DelayLaw:
-        return DelayLaw(self.median_s, self.p95_s)
-
-
-class _Pool(_Strict):
-    name: str = Field(min_length=1)
-    node: str
-    profile: str
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1, le=4096)
-    spot: bool = False
-    zone: str = "a"
-    usd_per_gpu_hour: float | None = Field(None, ge=0, description="instead of the profile's price, USD")
-    provisioning: _Delay | None = Field(None, description="order to node up, instead of the profile's")
-    cold_start: _Delay | list[_Delay] | None = Field(None, description="node up to replica ready, one law or stages")
-    warm_start: _Delay | list[_Delay] | None = Field(None, description="the same on a node that has run it before")
-    partition: str | None = Field(None, description="a hardware partition of each GPU, such as 3g.40gb")
-    family: str = Field("", description="pools of one family hand their nodes to each other")
-    standby: Literal["none", "stopped", "sleeping"] = "none"
-    standby_replicas: int = Field(0, ge=0, description="kept in standby unless the scaler says otherwise")
-    max_standby: int = Field(0, ge=0, le=4096)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> _Pool:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas={self.min_replicas} is above max_replicas={self.max_replicas}; swap them")
-        if self.standby_replicas > self.max_standby:
-            raise ValueError(f"standby_replicas={self.standby_replicas} is above max_standby={self.max_standby}")
-        if self.max_standby > 0 and self.standby == "none":
-            raise ValueError(f"max_standby={self.max_standby} without a kind of standby; choose stopped or sleeping")
-        return self
-
-    def build(self) -> Pool:
-        node, profile = node_type(self.node), service_profile(self.profile)
-        if self.partition is not None:
-            profile = part_of(profile, node, self.partition)
-        if profile.gpu not in ("any", node.gpu):
-            raise ScenarioError(f"profile '{profile.name}' runs on {profile.gpu}; node '{node.name}' has {node.gpu}")
-        if profile.gpus_per_replica > node.gpus:
-            raise ScenarioError(
-                f"profile '{profile.name}' needs {profile.gpus_per_replica} GPUs per replica; "
-                f"node '{node.name}' has {node.gpus}"
-            )
-        if self.usd_per_gpu_hour is not None:
-            price = self.usd_per_gpu_hour
-            node = replace(node, spot_usd_per_gpu_hour=price) if self.spot else replace(node, usd_per_gpu_hour=price)
-        if self.provisioning is not None:
-            node = replace(node, provisioning=self.provisioning.build())
-        profile = replace(profile, **_starts("cold", self.cold_start), **_starts("warm", self.warm_start))
-        pool = Pool(
-            self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone, self.standby,
-            self.standby_replicas, self.max_standby, self.family,
-        )  # fmt: skip
-        _check_room(pool)
-        _check_standby(pool)
-        return pool
-
-
-def _starts(name: str, given: _Delay | list[_Delay] | None) -> dict[str, Any]:
-    """Fields of a profile that a pool's own start-up replaces."""
-    if given is None:
-        return {}
-    if isinstance(given, _Delay):
-        return {f"{name}_start": given.build(), f"{name}_stages": ()}
-    if not 1 <= len(given) <= STAGES:
-        raise ScenarioError(f"{name}_start has {len(given)} stages; expected 1 to {STAGES}")
-    return {f"{name}_stages": tuple(stage.build() for stage in given)}
-
-
-def _check_room(pool: Pool) -> None:
-    node, profile = pool.node, pool.profile
-    if pool.slots_per_node < 1:
-        raise ScenarioError(
-            f"pool '{pool.name}': no replica of '{profile.name}' fits on a node '{node.name}' ({node.gpus} GPUs, "
-            f"{node.cpus:g} CPUs, {node.memory_gib:g} GiB); it needs {profile.gpus_per_replica} GPUs, "
-            f"{profile.cpus_per_replica:g} CPUs and {profile.memory_gib_per_replica:g} GiB"
-        )
-
-
-def _check_standby(pool: Pool) -> None:
-    """A kind of standby needs a node that can do it, and a stopped node holds one replica."""
-    node: NodeType = pool.node
-    wake = {"none": None, "stopped": node.wake_stopped, "sleeping": node.wake_sleeping}
-    if pool.standby != "none" and wake[pool.standby] is None:
-        kinds = [kind for kind, law in wake.items() if law is not None]
-        raise ScenarioError(
-            f"pool '{pool.name}': replicas on a node '{node.name}' cannot stand by {pool.standby}; it can do "
-            f"{' and '.join(kinds) or 'none'}"
-        )
-    if pool.standby == "stopped" and (pool.slots_per_node > 1 or pool.spot):
-        why = "is a spot pool" if pool.spot else f"has {pool.slots_per_node} replicas on a node"
-        raise ScenarioError(
-            f"pool '{pool.name}' {why}; standby 'stopped' switches off whole nodes that are kept for you, use "
-            "'sleeping' or a node type of one replica on demand"
-        )
-
-
-class _Control(_Strict):
+class _Control(Strict):
     interval_s: float = Field(15.0, gt=0, le=3600)
     substep_s: float = Field(1.0, gt=0, le=60)
     scrape_interval_s: float = Field(5.0, gt=0)
@@ -178,7 +52,7 @@ class _Control(_Strict):
         return self
 
 
-class _Fleet(_Strict):
+class _Fleet(Strict):
     drain_s: float = Field(60.0, gt=0)
     timeout_s: float = Field(30.0, gt=0)
     node_idle_s: float = Field(600.0, ge=0)
@@ -186,14 +60,14 @@ class _Fleet(_Strict):
     bill_from: Literal["up", "order"] = "up"
 
 
-class _Shortage(_Strict):
+class _Shortage(Strict):
     share: float = Field(0.147, gt=0, lt=1, description="of the time in which orders wait")
     short_s: float = Field(90.0, gt=0)
     long_s: float = Field(1790.0, gt=0)
     long_weight: float = Field(0.171, ge=0, le=1, description="share of the closed time in long spells")
 
 
-class _Spot(_Strict):
+class _Spot(Strict):
     on_s: float = Field(15_480.0, gt=0, description="mean time with capacity")
     off_s: float = Field(6_120.0, gt=0, description="mean time without")
     notice_s: float = Field(120.0, ge=0)
@@ -215,7 +89,7 @@ class _Spot(_Strict):
         return SpotMarket(**given, series=series, series_step_s=step_s)
 
 
-class _Failures(_Strict):
+class _Failures(Strict):
     replica_per_h: float = Field(0.0, ge=0, le=1, description="of each replica")
     node_per_h: float = Field(0.0, ge=0, le=1, description="of each node")
     zone_per_h: float = Field(0.0, ge=0, le=1, description="of each zone")
@@ -223,12 +97,12 @@ class _Failures(_Strict):
     running: Literal["lost", "requeued"] = "lost"
 
 
-class _Actuator(_Strict):
+class _Actuator(Strict):
     tolerance: float = Field(0.0, ge=0, lt=1, description="relative change that does nothing; 0.1 in Kubernetes")
     stabilization_s: float = Field(0.0, ge=0, le=3600, description="300 in Kubernetes")
 
 
-class _Grid(_Strict):
+class _Grid(Strict):
     carbon_g_per_kwh: list[float] = Field([0.0], min_length=1, max_length=168)
     usd_per_kwh: list[float] = Field([0.0], min_length=1, max_length=168)
 
@@ -244,7 +118,7 @@ class _Grid(_Strict):
         return Grid(tuple(self.carbon_g_per_kwh), tuple(self.usd_per_kwh))
 
 
-class _Energy(_Strict):
+class _Energy(Strict):
     pue: float = Field(1.2, ge=1)
     grids: dict[str, _Grid] = Field(default_factory=dict, description="by zone, hour by hour from Monday 00:00")
 
@@ -252,25 +126,25 @@ class _Energy(_Strict):
         return Energy(True, self.pue, tuple((zone, grid.build()) for zone, grid in self.grids.items()))
 
 
-class _Admission(_Strict):
+class _Admission(Strict):
     policy: Literal["queue", "reject", "degrade"]
     max_waiting: float = Field(8.0, gt=0, description="requests per ready replica")
     degraded_tokens: float = Field(64.0, ge=1)
 
 
-class _Reward(_Strict):
+class _Reward(Strict):
     missed: float = Field(20.0, ge=0)
     churn: float = Field(0.001, ge=0)
     usd_per_kg_carbon: float = Field(0.0, ge=0, description="what the reward adds to the cost per kg of CO2")
     usd_per_million_late_tokens: float = Field(10.0, ge=0, description="the same for late deferrable work")
 
 
-class ScenarioFile(_Strict):
+class ScenarioFile(Strict):
     """What a scenario YAML may say."""
 
     summary: str = Field(min_length=10)
     slo: _Slo
-    pools: list[_Pool] = Field(min_length=1, max_length=8)
+    pools: list[PoolEntry] = Field(min_length=1, max_length=8)
     control: _Control = _Control()
     fleet: _Fleet = _Fleet()
     shortage: _Shortage | None = None
@@ -315,7 +189,7 @@ def _check_zones(file: ScenarioFile, zones: set[str]) -> None:
 def known_keys(place: tuple[int | str, ...]) -> list[str]:
     """What may stand at a place of the file, to offer the nearest name."""
     models: dict[str, type[BaseModel]] = {
-        "slo": _Slo, "pools": _Pool, "control": _Control, "fleet": _Fleet, "reward": _Reward, "shortage": _Shortage,
+        "slo": _Slo, "pools": PoolEntry, "control": _Control, "fleet": _Fleet, "reward": _Reward, "shortage": _Shortage,
         "spot": _Spot, "failures": _Failures, "actuator": _Actuator, "energy": _Energy, "admission": _Admission,
     }  # fmt: skip
     return list(models.get(str(place[0]) if place else "", ScenarioFile).model_fields)

@@ -7,21 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
 from rlscale.sim.profiles import node_type, service_profile
-from rlscale.types import (
-    Actuator,
-    Admission,
-    ClusterSpec,
-    DelayLaw,
-    Energy,
-    Failures,
-    Grid,
-    Load,
-    Pool,
-    Shortage,
-    Slo,
-    SpotMarket,
-)
+from rlscale.types import ClusterSpec, DelayLaw, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
 
 STAGED = replace(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlscale.parts import Actuator, Failures
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.records import NODE_ORDERED, NODE_UP
 from rlscale.sim.world import SimWorld
-from rlscale.types import Actuator, ClusterSpec, DelayLaw, Failures, Load, Pool, Slo
+from rlscale.types import ClusterSpec, DelayLaw, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
 
 SLO = Slo(1.0, 0.05, 5000.0)

@@ -10,6 +10,7 @@ from full_cluster import POOLS, busy_load, everything
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlscale.parts import Admission, Failures
 from rlscale.sim import supply
 from rlscale.sim.records import (
     ABSENT,
@@ -28,7 +29,7 @@ from rlscale.sim.records import (
     UP,
 )
 from rlscale.sim.world import SimWorld
-from rlscale.types import Admission, ClusterSpec, Failures
+from rlscale.types import ClusterSpec
 
 START = np.array([2, 1, 1, 0])
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlscale.parts import Admission, Energy, Grid
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.world import SimWorld
-from rlscale.types import Admission, ClusterSpec, Energy, Grid, Load, Pool, Slo
+from rlscale.types import ClusterSpec, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
 
 POOL = Pool("h100", node_type("h100-x1"), service_profile("h100-8b"), 0, 20)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from full_cluster import POOLS
 
+from rlscale.parts import Failures, Shortage, SpotMarket
 from rlscale.sim import supply
 from rlscale.sim.records import NODE_GONE, NODE_NOTICED, NODE_UP
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, DelayLaw, Failures, Load, Shortage, Slo, SpotMarket
+from rlscale.types import ClusterSpec, DelayLaw, Load, Slo
 from rlscale.workloads.tokens import CHAT
 
 HOUR_S = 3600.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -73,10 +75,16 @@ def test_lengths_have_the_published_quantiles(tokens: str, prompt: tuple[int, ..
     assert np.quantile(drawn.output_tokens, (0.5, 0.95, 0.99)) == pytest.approx(output, rel=0.10)
 
 
+NEEDED: dict[str, dict[str, Any]] = {
+    "markov": {"rate_per_s": 10.0, "levels": [1.0, 4.0], "transitions": [[0.9, 0.1], [0.2, 0.8]]},
+    "sessions": {"base": {"kind": "steady", "rate_per_s": 10.0}},
+    "deferrable": {"base": {"kind": "steady", "rate_per_s": 10.0}},
+}
+
+
 @pytest.mark.parametrize("kind", sorted(set(scan("rlscale.workloads", "WORKLOADS")) - {"trace", "sum", "product"}))
 def test_every_family_samples_again_what_it_sampled(kind: str) -> None:
-    needed = {"levels": [1.0, 4.0], "transitions": [[0.9, 0.1], [0.2, 0.8]]} if kind == "markov" else {}
-    workload = build({"kind": kind, "rate_per_s": 10.0, **needed}, "test")
+    workload = build({"kind": kind, **NEEDED.get(kind, {"rate_per_s": 10.0})}, "test")
     first, again = (workload.sample(np.random.default_rng(5), 1800.0, 1.0) for _ in range(2))
     np.testing.assert_array_equal(first.values, again.values)
     assert len(first.values) == 1800

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
+from rlscale.parts import Admission, Grid
 from rlscale.sim.company import company_table
 from rlscale.sim.kappa import Kappa
 from rlscale.sim.laws import demand
 from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, SLEEPS, SPEC, STOPS, records
 from rlscale.sim.supply import ALL, CELL_S, OPEN, SPOT, UP, Supply, needed, supply
 from rlscale.sim.tables import kv_spread_s, output_classes, points
-from rlscale.types import WORK_STEP_S, Admission, ClusterSpec, Grid, Load, Pool, TokenLaw
+from rlscale.types import WORK_STEP_S, ClusterSpec, Load, Pool, TokenLaw
 
 Records = NDArray[Any]
 NO_SUPPLY = Supply(np.full((1, 1), ALL, np.uint8), CELL_S, 1)

@@ -75,8 +75,6 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
         for p in range(pools.shape[0]):
             q = pools[p]
-            if q.draining > 0:
-                drain(now_s + h, p, c, pools, nodes, slots, hist, spec, pool_spec, demands[kind, p], events)
             if not frozen:
                 q.ready_s += h * q.ready
                 q.pending_s += h * q.pending
@@ -87,6 +85,10 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
                     q.stopped_s += h * q.nodes_stopped
                 if spec.energy:
                     consume(now_s, c, q, spec, pool_spec[p], demands[kind, p], grid[p])
+        # After all books: what has drained by now was there until now, and its node may change pools.
+        for p in range(pools.shape[0]):
+            if pools[p].draining > 0:
+                drain(now_s + h, p, c, pools, nodes, slots, hist, spec, pool_spec, demands[kind, p], events)
         if law.continues > 0.0:
             c.thinking += law.continues * (c.finished - finished)
         c.step += 1

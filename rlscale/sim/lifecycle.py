@@ -9,19 +9,8 @@ from __future__ import annotations
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
-from rlscale.sim.nodes import (
-    NEVER,
-    free_slot,
-    go_through,
-    log_event,
-    next_event,
-    node_comes_up,
-    node_goes,
-    notice,
-    order_replica,
-    strike_node,
-    taken_on,
-)
+from rlscale.sim.node import NEVER, go_through, log_event, next_event, node_comes_up, node_goes, taken_on
+from rlscale.sim.nodes import free_slot, notice, order_replica, strike_node
 from rlscale.sim.records import (
     ABSENT,
     AWAITS_NODE,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
+from rlscale.sim.node import NEVER, log_event, next_event, node_comes_up, node_goes, place, staying, taken_on
 from rlscale.sim.records import (
     ABSENT,
     AWAITS_NODE,
@@ -18,7 +19,6 @@ from rlscale.sim.records import (
     NODE_GONE,
     NODE_NOTICED,
     NODE_ORDERED,
-    NODE_UP,
     NOTICED,
     ORDERED,
     PROMISED,
@@ -32,22 +32,8 @@ from rlscale.sim.records import (
     WAITING,
 )  # fmt: skip
 
-NEVER = 1e18
 STAGE = 1 << 20  # what sets the luck of the stages of one start apart
 POOL = 1 << 32  # of a donor's number: pool and node in one integer
-
-
-@kernel
-def log_event(events, spec, t_s, kind, pool_number, number):
-    """Append to the event log of the cluster; row 0 holds the count."""
-    if spec.log_events:
-        n = int(events[0, 0]) + 1
-        if n < events.shape[0]:
-            events[0, 0] = n
-            events[n, 0] = t_s
-            events[n, 1] = kind
-            events[n, 2] = pool_number
-            events[n, 3] = number
 
 
 @kernel
@@ -126,15 +112,6 @@ def notice(now_s, home, number, pools, nodes, slots, spec, pool_specs, events):
 
 
 @kernel
-def go_through(now_s, node, pool, spec):
-    """An order gets its node; the clock of its provisioning starts."""
-    node.state = ORDERED
-    node.until_s = now_s + node.delay_s
-    if spec.bill_from_order:
-        pool.nodes_billed += 1
-
-
-@kernel
 def _node_empties(now_s, home, number, pools, nodes, slots, spec, pool_specs, events):
     """Nothing is on the node any more."""
     pool, node = pools[number], nodes[number, home]
@@ -184,7 +161,7 @@ def _disinherit(now_s, home, number, pools, nodes, slots, spec, pool_specs):
         for i in range(nodes.shape[1]):
             heir = nodes[other, i]
             if heir.state == PROMISED and heir.donor == number * POOL + home:
-                _place(now_s, heir, pools[other], spec, pool_specs[other])
+                place(now_s, heir, pools[other], spec, pool_specs[other])
                 pools[other].next_event_s = next_event(nodes[other], slots[other])
 
 
@@ -239,7 +216,7 @@ def _order_node(now_s, seed, interval, k, home, number, pools, nodes, slots, spe
             if other != number and pool_specs[other].family == pool_spec.family:
                 for i in range(nodes.shape[1]):
                     if nodes[other, i].state == UP and not nodes[other, i].heir:
-                        left = _staying(i, slots[other], pool_specs[other])
+                        left = staying(i, slots[other], pool_specs[other])
                         if left < 0:
                             _take_over(now_s, i, other, home, number, pools, nodes, slots, spec, pool_specs, events)
                             return
@@ -249,28 +226,7 @@ def _order_node(now_s, seed, interval, k, home, number, pools, nodes, slots, spe
                             node.donor = other * POOL + i
                             nodes[other, i].heir = 1
                             return
-    _place(now_s, node, pool, spec, pool_spec)
-
-
-@kernel
-def _place(now_s, node, pool, spec, pool_spec):
-    """An order goes through, or waits for the supply."""
-    node.state = WAITING
-    node.until_s = NEVER
-    if pool.supply & pool_spec.needs == pool_spec.needs:
-        go_through(now_s, node, pool, spec)
-
-
-@kernel
-def _staying(home, slots, pool_spec):
-    """Replicas of a node that are not draining; -1 for a node without any replica."""
-    staying, taken = 0, 0
-    for i in range(home * pool_spec.slots_per_node, (home + 1) * pool_spec.slots_per_node):
-        if slots[i].state != FREE:
-            taken += 1
-            if slots[i].state != DRAINING:
-                staying += 1
-    return staying if taken > 0 else -1
+    place(now_s, node, pool, spec, pool_spec)
 
 
 @kernel
@@ -305,57 +261,3 @@ def _start_s(seed, number, k, interval, stages, median_s, sigma):
         z = luck.normal_quantile(luck.uniform(seed, luck.REPLICA_START, number, k + stage * STAGE, interval))
         total += luck.delay(median_s[stage], sigma[stage], z)
     return total
-
-
-@kernel
-def node_comes_up(now_s, home, number, pool, nodes, slots, spec, pool_spec, events):
-    """A node is there: what waited for it begins to load."""
-    node = nodes[home]
-    node.state = UP
-    node.until_s = NEVER
-    pool.nodes_up += 1
-    pool.last_add_s = now_s
-    if not spec.bill_from_order:
-        pool.nodes_billed += 1
-    log_event(events, spec, now_s, NODE_UP, number, home)
-    for i in range(home * pool_spec.slots_per_node, (home + 1) * pool_spec.slots_per_node):
-        if slots[i].state == AWAITS_NODE:
-            slots[i].state = LOADING
-            slots[i].until_s = now_s + (slots[i].warm_s if node.warm else slots[i].cold_s)
-
-
-@kernel
-def node_goes(now_s, home, number, pool, nodes, spec, events):
-    """A node that is up or stopped is given back, or taken."""
-    if nodes[home].state == STOPPED:
-        pool.nodes_stopped -= 1
-    else:
-        pool.nodes_up -= 1
-        pool.nodes_billed -= 1
-    nodes[home].state = ABSENT
-    nodes[home].heir = 0
-    nodes[home].until_s = NEVER
-    log_event(events, spec, now_s, NODE_GONE, number, home)
-
-
-@kernel
-def taken_on(home, slots, pool_spec):
-    """Replicas on a node, in whatever state."""
-    count = 0
-    for i in range(home * pool_spec.slots_per_node, (home + 1) * pool_spec.slots_per_node):
-        if slots[i].state != FREE:
-            count += 1
-    return count
-
-
-@kernel
-def next_event(nodes, slots):
-    """When something is due next."""
-    soonest = NEVER
-    for i in range(nodes.shape[0]):
-        if nodes[i].state != ABSENT and nodes[i].until_s < soonest:
-            soonest = nodes[i].until_s
-    for i in range(slots.shape[0]):
-        if (slots[i].state == LOADING or slots[i].state == DRAINING) and slots[i].until_s < soonest:
-            soonest = slots[i].until_s
-    return soonest

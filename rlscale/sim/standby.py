@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
-from rlscale.sim.nodes import NEVER, free_slot, log_event, order_replica
+from rlscale.sim.node import NEVER, log_event
+from rlscale.sim.nodes import free_slot, order_replica
 from rlscale.sim.records import (
     AWAITS_NODE,
     LOADING,
@@ -72,6 +73,7 @@ def fill(now_s, seed, interval, k, number, pools, nodes, slots, spec, pool_specs
 
 @kernel
 def short_of_standby(pool, pool_spec):
+    """Whether fewer replicas stand by, or are on their way to it, than are wanted."""
     return pool_spec.standby != NO_STANDBY and pool.standby + pool.preparing < pool.standby_wanted
 
 

@@ -13,23 +13,12 @@ from typing import Any
 import numpy as np
 
 from rlscale.errors import ScenarioError
+from rlscale.parts import Actuator, Admission, Energy, Failures
 from rlscale.sim.compile import WORK_PASS_SHARE
 from rlscale.sim.histogram import quantile
 from rlscale.sim.laws import demand
 from rlscale.sim.world import SimWorld
-from rlscale.types import (
-    Actuator,
-    Admission,
-    ClusterSpec,
-    Energy,
-    Failures,
-    Floats,
-    Ints,
-    Load,
-    Pool,
-    ScalingLimits,
-    TokenLaw,
-)
+from rlscale.types import ClusterSpec, Floats, Ints, Load, Pool, ScalingLimits, TokenLaw
 
 REPLICAS = 8  # fleet on which the capacity is measured: mean fleets of the scenarios are 8 to 16
 WARM_UP_S, MEASURED_S = 600.0, 5400.0

@@ -15,7 +15,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rlscale.types import DAY_S, ClusterSpec, Failures, Floats, Shortage, SpotMarket
+from rlscale.parts import Failures, Shortage, SpotMarket
+from rlscale.types import DAY_S, ClusterSpec, Floats
 
 OPEN, SPOT, UP = 1, 2, 4  # bits: orders go through, spot capacity is there, the zone is up
 ALL = OPEN | SPOT | UP
