@@ -59,7 +59,7 @@ BLIND = [
         (f"rlscale.sim.{engine}", ("gymnasium", "rlscale.feedback", "rlscale.monitor", "rlscale.features"),
          "an engine knows physics, not rewards or observations")
         for engine in ("fluid", "naive", "request", "lifecycle", "node", "nodes", "standby", "fleet", "supply", "work",
-                       "power", "partitions")
+                       "spread", "power", "partitions")
     ],
     ("agents", ("rlscale.sim", "rlscale.workloads"), "a scaler knows neither the world nor the true future"),
 ]  # fmt: skip

@@ -57,6 +57,7 @@ POOL = np.dtype(
         ("supply", "i8"),  # code of the present cell, see supply.py
         ("last_add_s", "f8"),  # when a node last came up
         ("extra", "f8"),  # deferrable sequences per replica
+        ("room", "f8"), ("part", "f8"),  # requests it could admit and admits in the present sub-step
     ]
 )  # fmt: skip
 
