@@ -75,5 +75,5 @@ def test_an_unseen_folder_of_the_same_schema_is_read(tmp_path: Path) -> None:
     content = {"schema_version": 1, "system": "x", "case_count": 1, "cases": [case]}
     (tmp_path / "new.json").write_text(json.dumps(content))
     assert [found.id for found in read(tmp_path)] == ["x.y.001"]
-    with pytest.raises(ValueError, match="no \\*.json"):
+    with pytest.raises(ValueError, match=r"no \*\.json"):
         list(read(tmp_path / "nowhere"))
