@@ -167,8 +167,9 @@ class SimWorld:
     def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
         return (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
-                self.scrape, self.pool_scrape, self.hist_scrape, self.events, self.held, t.spec, t.pool_spec, t.demands,
-                t.point, t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded)  # fmt: skip
+                self.scrape, self.pool_scrape, self.hist_scrape, self.events, self.held, t.spec, t.pool_spec,
+                t.demands, t.point, t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work,
+                t.degraded)  # fmt: skip
 
     def _run(self, frozen: bool) -> None:
         arrays = self._arrays()
