@@ -46,6 +46,9 @@ PROFILES = {
     # July 1995; weekend level measured over days 1 to 27
     "nasa": Profile((.78, .67, .57, .47, .40, .40, .44, .68, 1.05, 1.25, 1.31, 1.44, 1.53, 1.53, 1.58, 1.56, 1.52,
                      1.26, 1.02, .92, .90, .93, .91, .89), 0.58),
+    # image requests; the hours of the night, below a tenth of the mean, are silent
+    "gentd26": Profile((1.83, 2.6, .54, .97, 3.19, 3.3, 3.22, 3.54, .96, .84, .79, .52, .27, .36, 0., 0., 0., 0., 0.,
+                        0., 0., 0., 0., .52)),
     "flat": Profile((1.0,) * 24),
 }
 # fmt: on
