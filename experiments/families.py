@@ -49,7 +49,7 @@ def report(loads: list[dict[str, Any]], lengths: list[dict[str, Any]], seed: int
     lines = ["# Load families against published statistics", "",
              f"`python -m experiments traces families --seed {seed}`; tolerances are relative, `at most` bounds from "
              f"above. {within} of {len(loads) + len(lengths)} figures are within theirs. Peaks and variations are "
-             "the median over runs as long as the trace.",
+             "the median over runs about as long as the trace.",
              "", "## Arrivals", "",
              "| family | figure | hours | generated | published | ratio | tolerance | within |",
              "|---|---|---|---|---|---|---|---|"]  # fmt: skip

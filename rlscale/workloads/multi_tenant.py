@@ -35,8 +35,8 @@ class MultiTenant(Family):
 
     Who the clients are follows from `service_seed` alone, so that every realisation is the same service on another
     day. Its largest client holds 10 % of the requests, the first five 49 %, the first ten 70 %; the services measured
-    have 14 to 30, 46 to 77 and 68 to 93 %, and `service` comes within a quarter of each. The noise all clients share makes the total vary as measured (0.26): the
-    clients' own noise averages out.
+    have 14 to 30, 46 to 77 and 68 to 93 %, and `service` comes within a quarter of each. The noise all clients share
+    makes the total vary as measured (0.26): the clients' own noise averages out.
     """
 
     draws_counts: ClassVar[bool] = True
