@@ -95,7 +95,7 @@ def _variation(whole: float) -> Row:
 
 
 def _local(median: float) -> Row:
-    return "the same within 5 min", local_variation, median, 0.30
+    return "variation within 5 min, median", local_variation, median, 0.30
 
 
 def _hours() -> Iterator[Check]:
