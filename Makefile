@@ -35,13 +35,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(get-chromium)
 	@touch $@
 
-# The report is also tested in a headless browser. Without one that test is skipped.
+# The report is also tested by clicking in a headless browser. Without one those tests are skipped.
 define get-chromium
 command -v chromium >/dev/null || { \
-	test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing chromium for the report's test" && \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing chromium for the report's tests" && \
 	timeout 300 sh -c 'apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium' \
 		>$(VENV)/chromium.log 2>&1; \
-} || echo "no chromium: the report's browser test will be skipped"
+} || echo "no chromium: the report's browser tests will be skipped"
 endef
 
 demo: setup  ## train a small PPO and compare it with the rules on chat traffic; prints where the report is

@@ -16,7 +16,7 @@ from envs.reward import scale_of
 from rlscale.actions import ActionMap, Headroom
 from rlscale.beginning import MINUTE_S, Beginnings
 from rlscale.features import FeatureExtractor
-from rlscale.feedback import weighed
+from rlscale.feedback import charged_usd, weighed
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
 from rlscale.sim.luck import kernel
@@ -25,7 +25,10 @@ from rlscale.types import Floats, Ints, Load, Observation
 
 EPISODE_INTERVALS = 240
 DRAWN_AHEAD = 256  # episodes: drawing a few at a time costs as much as drawing hundreds
-TERMS = ("cost_usd", "missed", "churn", "reward_cost", "reward_missed", "reward_churn")
+# Of a reward: what was billed, missed and changed, the three shares of the reward, and what is charged beside the bill.
+TERMS = (
+    "cost_usd", "missed", "churn", "reward_cost", "reward_missed", "reward_churn", "carbon_g", "late_tokens",
+)  # fmt: skip
 
 
 class ClusterBatch:
@@ -47,11 +50,14 @@ class ClusterBatch:
         self.world = SimWorld(scenario.cluster, self.loads, [0] * n, self.known.min_replicas, threads=threads)
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, scenario.cluster.interval_s, n)
-        self._price = np.array([pool.node.usd_per_s(pool.spot) for pool in scenario.cluster.pools])
+        self._price = np.array(
+            [(pool.node.usd_per_s(pool.spot), pool.node.disk_usd_per_hour / 3600.0) for pool in scenario.cluster.pools]
+        )
         self._all = np.arange(n)
-        self._totals = np.zeros((3, n))  # cost, misses and churn of each row since it began
+        self._totals = np.zeros((5, n))  # cost, misses, churn, carbon and late tokens of each row since it began
         weights = scenario.weights
-        self._scale = self.scale.usd_per_interval, self.scale.requests_per_interval, weights.missed, weights.churn
+        self._scale = (self.scale.usd_per_interval, self.scale.requests_per_interval, weights.missed, weights.churn,
+                       weights.usd_per_kg_carbon, weights.usd_per_million_late_tokens)  # fmt: skip
         self.which, self.first, self.luck = zero.copy(), zero.copy(), zero.astype(np.uint64)
         self.age, self.length = zero.copy(), np.full(n, EPISODE_INTERVALS)
         self.returns = np.zeros(n)
@@ -106,33 +112,41 @@ class ClusterBatch:
         self.observation[rows] = self.features.first(self.seen, rows)
 
     def _settle(self, rows: Ints) -> tuple[Floats, Floats]:
-        """Terms, (6, n), and reward, (n,), of the given rows since they were last settled."""
+        """Terms, (8, n), and reward, (n,), of the given rows since they were last settled."""
         terms, value = np.empty((len(TERMS), self.n)), np.empty(self.n)
         _settle(rows, self.world.cluster, self.world.pool, self._price, *self._scale, self._totals, terms, value)
         return terms, value
 
 
 _weighed = kernel(weighed)
+_charged = kernel(charged_usd)
 
 
 @kernel
 def _settle(
     rows: Ints, cluster: Any, pool: Any, price: Floats, usd: float, requests: float, missed_weight: float,
-    churn_weight: float, totals: Floats, terms: Floats, value: Floats,
+    churn_weight: float, carbon_price: float, late_price: float, totals: Floats, terms: Floats, value: Floats,
 ) -> None:  # fmt: skip
     for r in rows:
-        cost = 0.0
+        cost = carbon = 0.0
         for p in range(price.shape[0]):
-            cost += pool[r, p].node_s * price[p]
-        missed, churn = cluster[r].missed, cluster[r].churn
+            q = pool[r, p]
+            cost += q.node_s * price[p, 0] + q.stopped_s * price[p, 1] + q.energy_usd
+            carbon += q.carbon_g
+        missed, churn, late = cluster[r].missed, cluster[r].churn, cluster[r].work_late
         terms[0, r] = cost - totals[0, r]
         terms[1, r] = missed - totals[1, r]
         terms[2, r] = churn - totals[2, r]
         totals[0, r] = cost
         totals[1, r] = missed
         totals[2, r] = churn
+        terms[6, r] = carbon - totals[3, r]
+        terms[7, r] = late - totals[4, r]
+        totals[3, r] = carbon
+        totals[4, r] = late
+        charged = _charged(terms[0, r], terms[6, r], terms[7, r], carbon_price, late_price)
         relative, share, value[r] = _weighed(
-            terms[0, r], terms[1, r], terms[2, r], usd, requests, missed_weight, churn_weight
+            charged, terms[1, r], terms[2, r], usd, requests, missed_weight, churn_weight
         )
         terms[3, r] = -relative
         terms[4, r] = -missed_weight * share

@@ -12,7 +12,7 @@ from envs import get_scenario
 from envs.batch import TERMS, ClusterBatch
 from envs.spaces import action_space, observation_space
 from rlscale.actions import action_map
-from rlscale.scenario import Split
+from rlscale.scenario_file import Split
 
 RECENT = 240  # intervals a picture shows
 

@@ -1,15 +1,16 @@
-"""Gymnasium ids: `rlscale/<Scenario>-v0` for every built-in scenario. Entry points are strings, so specs serialise."""
+"""Gymnasium ids, such as `rlscale/Chat-v0`, of the built-in scenarios. Entry points are strings, so specs serialise."""
 
 from __future__ import annotations
 
 import gymnasium
 
-VERSION = 0  # rises with every change of dynamics or reward
+# An id's number rises with every change of its dynamics or reward; 0 unless named here.
+VERSIONS = {"chat-mixed": 1}  # 1: requests go to the pool with the fewest per replica
 
 
 def env_id(scenario: str) -> str:
     """`chat-a100` -> `rlscale/Chat-A100-v0`."""
-    return f"rlscale/{'-'.join(part.capitalize() for part in scenario.split('-'))}-v{VERSION}"
+    return f"rlscale/{'-'.join(part.capitalize() for part in scenario.split('-'))}-v{VERSIONS.get(scenario, 0)}"
 
 
 def register_all(scenarios: list[str]) -> None:

@@ -13,7 +13,8 @@ from envs import get_scenario
 from envs.batch import EPISODE_INTERVALS, ClusterBatch, Windows
 from envs.spaces import action_space, observation_space
 from rlscale.actions import ActionMap, action_map
-from rlscale.scenario import Scenario, Split
+from rlscale.scenario import Scenario
+from rlscale.scenario_file import Split
 
 
 class ClusterVectorEnv(VectorEnv[Any, Any, Any]):

@@ -20,14 +20,17 @@ from pathlib import Path
 from rlscale.errors import RlscaleError, nearest
 
 COMMANDS = {
-    "demo": ("experiments.demo", "train a small PPO and compare it with the rules on built-in chat traffic"),
+    "demo": ("experiments.demo", "train a small PPO and DQN and compare them with the rules"),
     "compare": ("experiments.compare", "run scenarios x scalers x seeds and write one report"),
     "train": ("experiments.train", "train a scaler and write its policy folder"),
-    "traces": ("experiments.traces", "list or describe recorded loads"),
+    "traces": ("experiments.traces", "list, describe or fetch recorded loads"),
     "scenarios": ("experiments.scenarios", "list or check scenarios, or compute their reference cost"),
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
     "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
+    "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
+    "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
+    "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments._bench_parts import NODE_ROWS, PARTS
 from rlscale.errors import ResultError
 from rlscale.scenario import Scenario
 from rlscale.sim.world import SimWorld
@@ -68,6 +69,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
     rounds, sample_s = (QUICK_ROUNDS, QUICK_SAMPLE_S) if quick else (ROUNDS, SAMPLE_S)
     kernel = _timed([_sized(name, pools, n, sample_s) for pools in POOLS for n in (QUICK_SIZES if quick else SIZES)],
                     rounds)  # fmt: skip
+    parts = _timed([_part(name, part, QUICK_SIZES[-1] if quick else NODE_ROWS, sample_s) for part in PARTS], rounds)
     length = _timed([_long(name, seconds, QUICK_SIZES[-1] if quick else LENGTH_ROWS, sample_s)
                      for seconds in LENGTHS_S], rounds)  # fmt: skip
     single = next(case for case in kernel if case["pools"] == 1 and case["n"] == 1)
@@ -82,6 +84,7 @@ def measure(name: str, quick: bool) -> dict[str, Any]:
         "goals": GOALS,
         "kernel": kernel,
         "trace_length": length,
+        "parts": parts,
         "memory": _child("memory", name, QUICK_SIZES[-1] if quick else MEMORY_ROWS),
         "startup": _startup(name, 1 if quick else 5, cold=not quick),
         "plain_python": plain,
@@ -103,20 +106,32 @@ def _sized(name: str, pools: int, n: int, sample_s: float) -> Case:
     return _case({"pools": pools, "n": n}, scenario, [scenario.sample_load("train", 0)], n, sample_s)
 
 
+def _part(name: str, part: str, n: int, sample_s: float) -> Case:
+    """One part of the full cluster switched on; targets are planned for the plain load."""
+    cluster, load = PARTS[part]
+    scenario = _scenario(name)
+    return _case({"part": part, "pools": 1, "n": n}, cluster(scenario), [scenario.sample_load("train", 0)], n, sample_s,
+                 load)  # fmt: skip
+
+
 def _long(name: str, seconds: float, n: int, sample_s: float) -> Case:
     scenario = replace(_scenario(name), horizon_s=seconds)
     about = {"load_s": seconds, "pools": 1, "n": n}
     return _case(about, scenario, [scenario.sample_load("train", 0)], n, sample_s)
 
 
-def _case(about: dict[str, Any], scenario: Scenario, loads: Sequence[Load], n: int, sample_s: float) -> Case:
+def _case(
+    about: dict[str, Any], scenario: Scenario, loads: Sequence[Load], n: int, sample_s: float,
+    changed: Callable[[Load], Load] = lambda load: load,
+) -> Case:  # fmt: skip
     spec = scenario.cluster
     rough_s = n * len(spec.pools) * spec.substeps * ROUGH_NS * 1e-9
     # Rows begin in the first half of the load, so that none outlasts it: an idle cluster would be a fast one.
     most = int(len(loads[0].values) // 2 // spec.substeps) - SETTLE
     intervals = min(most, max(1, round(sample_s / rough_s)))
     first, plan = _plan(scenario, loads[0], n, intervals + SETTLE)
-    world = SimWorld(spec, loads, list(range(n)), plan[0], [0] * n, first.tolist())
+    played = [changed(load) for load in loads]
+    world = SimWorld(spec, played, list(range(n)), plan[0], [0] * n, first.tolist())
     return Case(about, world, plan, first, intervals)
 
 
@@ -253,12 +268,13 @@ def tell(found: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"{found['unit']}, CPU time, {found['scenario']} (goal {GOALS['ns']:g})")
-    for column in ("pools", "clusters", "load", "median", "min", "IQR", "wall median"):
+    for column in ("pools", "clusters", "load", "parts", "median", "min", "IQR", "wall median"):
         table.add_column(column, justify="right")
-    for case in [*found["kernel"], *found["trace_length"]]:
+    for case in [*found["kernel"], *found["trace_length"], *found["parts"]]:
         cpu, load_s = case["cpu_ns"], case.get("load_s")
         table.add_row(
             str(case["pools"]), f"{case['n']:,}", "-" if load_s is None else f"{load_s / 3600:g} h",
+            case.get("part", "off"),
             f"{cpu['median']:.0f}", f"{cpu['min']:.0f}", f"{cpu['iqr']:.0f}", f"{case['wall_ns']['median']:.0f}",
         )  # fmt: skip
     console = Console()

@@ -286,11 +286,16 @@ def _learned_verdict(entry: Mapping[str, Any], best: Mapping[str, Any] | None) -
 
 
 def _points(change: float) -> str:
+    if not math.isfinite(change):
+        return "no bound (some resamples never reach it)"
     return f"{100.0 * change:.1f}{NBSP}%".replace("-", MINUS)
 
 
 def _range(interval: Mapping[str, float] | None) -> str:
-    return "" if interval is None else f" (95 % interval {interval['low']:.2f} to {interval['high']:.2f})"
+    if interval is None:
+        return ""
+    low, high = (f"{interval[end]:.2f}" if math.isfinite(interval[end]) else "never reached" for end in ("low", "high"))
+    return f" (95 % interval {low} to {high})"
 
 
 def _why_none(entries: Sequence[Mapping[str, Any]]) -> str:

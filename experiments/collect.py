@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments import analysis, stats
 from experiments.cells import HISTOGRAMS, Cell
-from experiments.fronts import Frozen
+from experiments.fronts import Frozen, attainment_of
 from experiments.grid import FrozenKnobs, Grid, Source, flat, setting_words
 from experiments.pool import Failure
 from experiments.results import Finished
@@ -104,11 +104,12 @@ def _one_load(
             if split == "test":
                 sweeps[scaler.label] = sweep
     volumes = analysis.hypervolumes(sweeps)
+    blocks = max((len(sweep.hours) for sweep in sweeps.values()), default=0)
+    draws = stats.resample(blocks, 0, resamples)
     for front in found["fronts"]:
         if front["load"] == name and front["split"] == "test":
             front["hypervolume"] = volumes[front["scaler"]]
-    blocks = max((len(sweep.hours) for sweep in sweeps.values()), default=0)
-    draws = stats.resample(blocks, 0, resamples)
+            _add_intervals(front["points"], sweeps[front["scaler"]], draws)
     found["loads"].append(_load_entry(grid, source, stored, sweeps))
     for target in source.targets:
         knobs = {scaler.label: frozen[name, scaler.label, target] for scaler in grid.scalers}
@@ -122,6 +123,18 @@ def _one_load(
         for entry in entries:
             found["headline"].append({"load": name, **entry, "knob": _knob_entry(knobs[entry["scaler"]])})
         found["verdicts"].append({"load": name, "target": target, "text": analysis.verdict(entries, target)})
+
+
+def _add_intervals(points: Sequence[dict[str, Any]], sweep: analysis.Sweep, draws: stats.Resampling | None) -> None:
+    """95 % interval of every swept point's attainment over resampled load blocks; None with too few of them."""
+    levels = None if draws is None else sweep.points(draws.weights)[1]  # (R, S, K)
+    complete = np.argwhere(sweep.complete)  # in the order of the points
+    for point, (s, k) in zip(points, complete, strict=True):
+        point["attainment_interval"] = None
+        if levels is not None:
+            ends = stats.percentile_interval(levels[:, s, k])
+            low, high = (float(attainment_of(end)) for end in (ends.low, ends.high))
+            point["attainment_interval"] = {"low": low, "high": high}
 
 
 def _role(source: Source, scaler: ScalerCase, variant: str, member: int, cells: list[Cell]) -> Role:

@@ -2,7 +2,8 @@
 
 `oracle` simulates every request of the grid (minutes; resumable, one file per cell); `judge` runs the fluid engine on
 the same arrivals and writes results/fidelity/; `fit` finds the numbers of rlscale/sim/kappa.py on every other cell;
-`step` compares both engines while a fleet grows (results/fidelity_step/).
+`step` compares both engines while a fleet grows (results/fidelity_step/), `fleet` while replicas drain, fail and differ
+(results/fidelity_fleet/).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.fidelity_report import in_words
 from rlscale.errors import ResultError
 from rlscale.sim.histogram import quantile
 from rlscale.sim.kappa import FITTED, Kappa
@@ -76,10 +78,11 @@ class Cell:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments fidelity`."""
-    parser.add_argument("what", choices=["oracle", "judge", "fit", "step"],
-                        help="simulate the requests; compare; fit the constants; compare on a load step")  # fmt: skip
+    parser.add_argument("what", choices=["oracle", "judge", "fit", "step", "fleet"],
+                        help="simulate the requests; compare; fit the constants; compare on a load step; compare while "
+                             "replicas drain, fail and differ")  # fmt: skip
     parser.add_argument("--cache", type=Path, default=Path(".cache/oracle"), help="where the oracle's cells are kept")
-    parser.add_argument("--out", type=Path, help="by default results/fidelity, or results/fidelity_step")
+    parser.add_argument("--out", type=Path, help="by default results/fidelity, _step or _fleet")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
 
 
@@ -94,6 +97,10 @@ def run(args: argparse.Namespace) -> int:
         from experiments import fidelity_step
 
         return fidelity_step.run(args)
+    if args.what == "fleet":
+        from experiments import fidelity_fleet
+
+        return fidelity_fleet.run(args)
     if missing:
         raise ResultError(f"{args.cache}: {len(missing)} oracle cells are missing; run `fidelity oracle` first")
     if args.what == "fit":
@@ -200,8 +207,8 @@ def judge(cache: Path, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "cells.csv", lambda file: _csv(file, rows))
     _write(out / "summary.json", lambda file: json.dump(summary, file, indent=2))
-    _write(out / "report.md", lambda file: file.write(_report(summary)))
-    print(_report(summary))
+    _write(out / "report.md", lambda file: file.write(in_words(summary, MEASURES)))
+    print(in_words(summary, MEASURES))
     return summary
 
 
@@ -293,28 +300,3 @@ def _csv(file: Any, rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(file, list(rows[0]))
     writer.writeheader()
     writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-
-
-def _report(summary: dict[str, Any]) -> str:
-    lines = ["# The fluid engine against the oracle", "",
-             f"`{summary['command']}`; 126 cells, 5 seeds of 20 000 requests.",
-             "", "| half | band | sub-step s | measure | cells | median | p90 | largest | goal | within |",
-             "|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
-    for row in summary["bands"]:
-        goal = summary["goals"].get(row["measure"])
-        within = "" if row["within_goal"] is None else f"{row['within_goal']:.0%}"
-        cells = [row["half"], row["band"], f"{row['substep_s']:g}", row["measure"], str(row["cells"]),
-                 *(f"{row[name]:.3f}" for name in ("median", "p90", "largest")), str(goal or ""), within]  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Median error with its sign, judged half, 1 s sub-steps (load <= 0.9 unless a load is named):", "",
-              f"| of | cells | {' | '.join(MEASURES)} |", "|---|---|" + "---|" * len(MEASURES)]  # fmt: skip
-    for row in summary["by_kind"]:
-        errors = " | ".join(f"{row[name]:+.3f}" for name in MEASURES)
-        lines.append(f"| {row['kind']} {row['value']} | {row['cells']} | {errors} |")
-    lines += ["", "Distance to the result with 1 s sub-steps (load <= 0.9):", "",
-              "| sub-step s | measure | median | p90 |", "|---|---|---|---|"]  # fmt: skip
-    for row in summary["substep_independence"]:
-        lines.append(f"| {row['substep_s']:g} | {row['measure']} | {row['median']:.3f} | {row['p90']:.3f} |")
-    lines += ["", "Relative errors; attainment in differences of shares. Cells alternate between the half the",
-              "constants were fitted on and the judged half."]  # fmt: skip
-    return "\n".join(lines) + "\n"

@@ -13,21 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from experiments.fronts import level_of
-from experiments.svg import GRID, INK, MUTED, PAPER, svg
+from experiments.palette import Palette
+from experiments.svg import GRID, INK, MUTED, PAPER, of, svg
 from rlscale.types import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, safe for colour-blind readers; the strongest one is kept for learned policies.
-LEARNED = ("#d55e00", "#c0287a")
-RULES = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7d7d7d", "#7b68c8", "#a39a00")
-PLAIN = 6  # so many rules have a hue of their own; the next ones are dashed as well
-DASHES = ("-", (0, (4, 1.5)), (0, (4, 1.2, 1, 1.2)))
-MARKERS = "osD^vPX*"
 LEVEL_TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999, 0.99999)
 WIDTH_IN = 10.2
 HOUR_S = 3600.0
+LEAST, ALMOST_ALL = 1e-4, 0.999  # shares of requests between which latencies are drawn
 FAR = 0.5  # a scaler that costs 50 % more would squeeze all others together
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "font.size": 9.0, "axes.edgecolor": MUTED, "axes.linewidth": 0.7, "axes.labelcolor": INK,
@@ -54,49 +50,12 @@ def styled(draw: Callable[P, str]) -> Callable[P, str]:
     return wrapped
 
 
-class Palette:
-    """One colour and one marker per scaler, the same in every figure."""
-
-    def __init__(self, scalers: Sequence[Mapping[str, Any]]) -> None:
-        self._rank: dict[str, tuple[bool, int]] = {}
-        for kind in ("rule", "learned"):
-            for rank, scaler in enumerate(s for s in scalers if s["kind"] == kind):
-                self._rank[scaler["label"]] = (kind == "learned", rank)
-
-    def colour(self, label: str) -> str:
-        """Hex colour of a scaler."""
-        learned, rank = self._rank[label]
-        colours = LEARNED if learned else RULES
-        return colours[rank % len(colours)]
-
-    def marker(self, label: str) -> str:
-        """Marker; a second round of colours has other ones."""
-        learned, rank = self._rank[label]
-        return "*" if learned else MARKERS[(rank + rank // len(RULES)) % 7]
-
-    def mark(self, label: str, points: float) -> dict[str, Any]:
-        """Marker and its size; a star needs more of it to look as large as a dot."""
-        marker = self.marker(label)
-        return {"marker": marker, "markersize": points * (1.7 if marker == "*" else 1.0)}
-
-    def line(self, label: str) -> dict[str, Any]:
-        """Line style: learned policies are drawn thicker, later colours dashed."""
-        learned, rank = self._rank[label]
-        return {
-            "color": self.colour(label),
-            "linewidth": 2.1 if learned else 1.5,
-            "linestyle": DASHES[min(2, rank // (len(LEARNED) if learned else PLAIN))],
-            "zorder": 4 if learned else 3,
-        }
-
-
 @styled
 def fronts(
     load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], palette: Palette
 ) -> str:
     """Cost against attainment: swept points, the front through them, frozen knobs ringed, product defaults crossed."""
     fig, ax = _figure(4.3)
-    top = max((p["level"] for e in entries for p in e["points"]), default=3.0)
     for target in load["targets"]:
         own = target == load["targets"][0]
         dash = (0, (5, 3)) if own else (0, (1, 3))
@@ -110,18 +69,25 @@ def fronts(
         elif row["variant"] == "frozen":
             ax.plot(*at, marker="o", ms=9, mfc="none", mec=palette.colour(row["scaler"]), mew=1.3, ls="", zorder=5)
     ax.set_xscale("log")
-    inside = [p["usd_per_h"] for e in entries for p in e["points"] if p["level"] >= level_of(LEVEL_TICKS[0])]
-    if inside:
-        ax.set_xlim(0.93 * min(inside), 1.07 * max(inside))
+    cheap, dear, low, high = front_window(entries)
+    ax.set_xlim(cheap, dear)
     ax.xaxis.set_major_locator(LogLocator(10, subs=(1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8)))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_locator(FixedLocator([level_of(t) for t in LEVEL_TICKS]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * (1 - 10**-v):.5g} %"))
-    ax.set_ylim(level_of(LEVEL_TICKS[0]), min(top, 5.0) + 0.15)
+    ax.set_ylim(low, high)
     ax.set_xlabel("cost, USD/h (logarithmic)")
     ax.set_ylabel("requests within the SLO")
     return svg(fig, f"Cost against attainment on {load['name']}")
+
+
+def front_window(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float, float, float]:
+    """What a figure of fronts shows: cheapest and dearest cost, lowest and highest level; nothing below half."""
+    points = [point for entry in entries for point in entry["points"]]
+    low, high = level_of(LEVEL_TICKS[0]), min(max((p["level"] for p in points), default=3.0), 5.0) + 0.15
+    inside = [p["usd_per_h"] for p in points if p["level"] >= low] or [1.0, 100.0]
+    return 0.93 * min(inside), 1.07 * max(inside), low, max(high, 2 * low)
 
 
 @styled
@@ -147,6 +113,7 @@ def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], p
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+.3g} %" if v else "0"))
         ax.grid(axis="y", visible=False)
     axes[0][0].set_yticks(range(len(labels)), labels)
+    _name_ticks(axes[0][0], labels)
     axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
     return svg(fig, f"Cost difference to the best rule on {load['name']}")
 
@@ -164,7 +131,7 @@ def timeline(examples: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     if len(examples) % 2:
         for ax in (axes[-2][1], axes[-1][1]):
             ax.set_axis_off()
-    fig.supxlabel("hours" if _elapsed(series[0])[1] == HOUR_S else "minutes", fontsize=9.0)
+    fig.supxlabel("hours" if elapsed(series[0])[1] == HOUR_S else "minutes", fontsize=9.0)
     return svg(fig, "Capacity over time")
 
 
@@ -175,16 +142,17 @@ def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     titles = {"ttft": "time to first token", "tpot": "time per output token", "e2e": "whole request"}
     for ax, (name, title) in zip(axes[0], titles.items()):
         for entry in entries:
-            curve = np.array([point for point in entry["ccdf"][name] if point[1] > 0]).reshape(-1, 2)
-            ax.plot(curve[:, 0], curve[:, 1], **palette.line(entry["scaler"]))
+            inside = [point for point in entry["ccdf"][name] if 0.5 * LEAST <= point[1] < ALMOST_ALL]
+            curve = np.array(inside[:-1:2] + inside[-1:]).reshape(-1, 2)  # every second point is smooth enough
+            ax.plot(curve[:, 0], curve[:, 1], gid=of(entry["scaler"]), **palette.line(entry["scaler"]))
             marks = [(entry[f"{name}_{p}_s"], share) for p, share in (("p50", 0.5), ("p95", 0.05), ("p99", 0.01))]
             finite = [(s, share) for s, share in marks if s is not None and math.isfinite(s)]
-            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", zorder=5,
+            ax.plot(*np.array(finite).reshape(-1, 2).T, ls="", zorder=5, gid=of(entry["scaler"]),
                     color=palette.colour(entry["scaler"]), **palette.mark(entry["scaler"], 4))  # fmt: skip
         ax.set_xscale("log")
         ax.set_yscale("log")
-        ax.set_ylim(1e-4, 1.3)
-        first = [point[0] for entry in entries for point in entry["ccdf"][name] if point[1] < 0.999]
+        ax.set_ylim(LEAST, 1.3)
+        first = [point[0] for entry in entries for point in entry["ccdf"][name] if point[1] < ALMOST_ALL]
         if first:
             ax.set_xlim(left=0.7 * min(first))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: _seconds(v)))
@@ -200,20 +168,18 @@ def latency(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
 def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     """Over- and under-provisioning, churn, started replicas and decision time, one row per scaler."""
     fig, axes = _figure(0.8 + 0.27 * len(entries), 1, 4, sharey=True, widths=[2.2, 1, 1, 1])
-    y = np.arange(len(entries))
-    colours = [palette.colour(e["scaler"]) for e in entries]
     over, churn, started, decision = axes[0]
-    over.barh(y, [e["over_gpu_h_per_h"] for e in entries], 0.62, color=colours)
-    over.barh(y, [-e["under_gpu_h_per_h"] for e in entries], 0.62, color=colours, alpha=0.45)
+    _bars(over, [e["over_gpu_h_per_h"] for e in entries], entries, palette)
+    _bars(over, [-e["under_gpu_h_per_h"] for e in entries], entries, palette, alpha=0.45)
     over.axvline(0.0, color=INK, lw=0.9)
     over.set_title("GPUs too few  |  too many, on average")
     over.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v):g}"))
     for ax, key, title in ((churn, "churn_per_h", "churn per hour"), (started, "started_per_h", "started per hour")):
-        ax.barh(y, [e[key] for e in entries], 0.62, color=colours)
+        _bars(ax, [e[key] for e in entries], entries, palette)
         ax.set_title(title)
     for i, entry in enumerate(entries):
         label = entry["scaler"]
-        decision.plot(entry["decision_us"], i, color=colours[i], **palette.mark(label, 6))
+        decision.plot(entry["decision_us"], i, gid=of(label), color=palette.colour(label), **palette.mark(label, 6))
     decision.set_xscale("log")
     times_us = [entry["decision_us"] for entry in entries]
     decision.set_xlim(min(1.0, *times_us), 10.0 * max(10.0, *times_us))
@@ -221,11 +187,25 @@ def bars(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
     decision.xaxis.set_minor_locator(NullLocator())
     decision.set_title("time per decision")
     names = [e["scaler"] + ("" if e["variant"] == "frozen" else f" ({e['variant']})") for e in entries]
-    over.set_yticks(y, names)
+    over.set_yticks(range(len(entries)), names)
+    _name_ticks(over, [entry["scaler"] for entry in entries])
     over.set_ylim(len(entries) - 0.4, -0.6)
     for ax in axes[0]:
         ax.grid(axis="y", visible=False)
     return svg(fig, "Provisioning, churn and decision time")
+
+
+def elapsed(series: Mapping[str, Any]) -> tuple[Floats, float]:
+    """Times since the first, in hours or, where there are only two of them, in minutes; and the unit in seconds."""
+    since_s = np.array(series["t_s"]) - series["t_s"][0]
+    unit_s = HOUR_S if since_s[-1] > 2 * HOUR_S else 60.0
+    return since_s / unit_s, unit_s
+
+
+def example_title(example: Mapping[str, Any]) -> str:
+    """Whose run it is and at which knob value."""
+    knob = "" if example["value"] is None else f" · {example['knob']} {example['value']:.3g}"
+    return str(example["scaler"]) + knob + ("" if example["variant"] == "frozen" else " · best attainment")
 
 
 def _figure(
@@ -254,40 +234,46 @@ def _difference(ax: Axes, y: int, versus: Mapping[str, Any], palette: Palette, l
     colour, interval = palette.colour(label), versus["interval"]
     if versus["difference"] > FAR:
         text = f"{100.0 * versus['difference']:+.0f} % ▸"
-        ax.annotate(text, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", color=colour)
+        ax.annotate(text, (1.0, y), xycoords=("axes fraction", "data"), ha="right", va="center", gid=of(label))
         return
     if interval is not None and interval["low"] is not None:
         high = FAR if interval["high"] is None else min(interval["high"], FAR)
-        ax.plot([interval["low"], high], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3)
-    ax.plot(versus["difference"], y, color=colour, mec=PAPER, mew=0.8, zorder=4, **palette.mark(label, 7))
+        ax.plot([interval["low"], high], [y, y], color=colour, lw=2.2, solid_capstyle="round", zorder=3,
+                gid=of(label))  # fmt: skip
+    looks = {"color": colour, "mec": PAPER, "mew": 0.8, **palette.mark(label, 7)}
+    ax.plot(versus["difference"], y, gid=of(label), zorder=4, **looks)
+
+
+def _bars(
+    ax: Axes, values: Sequence[float], entries: Sequence[Mapping[str, Any]], palette: Palette, alpha: float = 1.0
+) -> None:
+    for i, (value, entry) in enumerate(zip(values, entries, strict=True)):
+        ax.barh(i, value, 0.62, color=palette.colour(entry["scaler"]), alpha=alpha, gid=of(entry["scaler"]))
+
+
+def _name_ticks(ax: Axes, labels: Sequence[str]) -> None:
+    for tick, label in zip(ax.get_yticklabels(), labels, strict=True):
+        tick.set_gid(of(label))
 
 
 def _one_timeline(
     ax: Axes, below: Axes, example: Mapping[str, Any], palette: Palette, peak: float, queue: float
 ) -> None:
     series, colour = example["series"], palette.colour(example["scaler"])
-    time, _ = _elapsed(series)
+    time, _ = elapsed(series)
     ready, pending = np.array(series["ready"]), np.array(series["pending"])
     ax.fill_between(time, 0, ready, step="post", color=colour, alpha=0.35, lw=0)
     ax.fill_between(time, ready, ready + pending, step="post", color=MUTED, alpha=0.55, lw=0)
     ax.plot(time, series["need"], color=INK, lw=1.0, drawstyle="steps-post")
     ax.set_ylim(0, peak)
     ax.set_xlim(time[0], time[-1])
-    knob = "" if example["value"] is None else f" · {example['knob']} {example['value']:.3g}"
-    ax.set_title(example["scaler"] + knob + ("" if example["variant"] == "frozen" else " · best attainment"))
+    ax.set_title(example_title(example))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.set_ylabel("replicas")
     below.fill_between(time, 0, series["waiting"], step="post", color=colour, alpha=0.9, lw=0)
     below.set_ylim(0, max(1.0, queue))
     below.yaxis.set_major_locator(MaxNLocator(1, integer=True))
     below.set_ylabel("queue")
-
-
-def _elapsed(series: Mapping[str, Any]) -> tuple[Floats, float]:
-    """Times since the first, in hours or, where there are only two of them, in minutes; and the unit in seconds."""
-    since_s = np.array(series["t_s"]) - series["t_s"][0]
-    unit_s = HOUR_S if since_s[-1] > 2 * HOUR_S else 60.0
-    return since_s / unit_s, unit_s
 
 
 def _seconds(value: float) -> str:

@@ -1,22 +1,51 @@
-"""results.json as one HTML file that needs nothing else: no network, no script, no font, no image beside it."""
+"""results.json as one HTML file that needs nothing else: no network, no font, no script, no image beside it.
+
+`compare` writes it, `run` draws it anew from the results.json of a finished comparison. Tables and a still picture of
+every figure need no script; a script in the page adds hovering, zooming and filters. It is a few hundred lines of our
+own (report*.js) because the libraries that pip can provide are too much for this page: plotly's script is 4.8 MB of
+the 5 MB a report may have; Bokeh's 1.3 MB took 10.7 s for the 120 panels of ten loads and twelve scalers, on canvases
+that neither the keyboard nor the page's colours reach; Vega's 0.9 MB come with an 84 MB package.
+"""
 
 from __future__ import annotations
 
-import math
+import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from experiments import figures
-from experiments.analysis import MINUS, NBSP, percent
+from experiments import figures, palette, report_data
+from experiments import report_words as words
+from experiments.analysis import percent
+from experiments.palette import Palette
+from experiments.results import RESULTS, clear_disk_errors, read_json, write_text
+from experiments.svg import Styles
+from rlscale.errors import ResultError
 
-DASH = "\N{EN DASH}"
-NO_INTERVAL = "no interval over loads"
+REPORT = "report.html"
+SCRIPTS = ("report_plot.js", "report_figures.js", "report.js")
 MISSING: dict[str, Any] = {"status": "failed", "usd_per_h": None, "versus_best": None, "best_rule": False,
                            "frozen": None, "knob": []}  # fmt: skip
-WORDS = {"never": "never reached", "above": "always above", "failed": "failed"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m experiments report`."""
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder with a results.json")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the reports anew; results.json is read, report.html is replaced, nothing else is touched."""
+    for folder in args.folders:
+        page = render(_finished(folder))
+        with clear_disk_errors(folder):
+            write_text(folder / REPORT, page)
+        print(f"{folder / REPORT}: {len(page.encode()) / 1e6:.2f} MB")
+    return 0
 
 
 def render(results: Mapping[str, Any]) -> str:
@@ -28,105 +57,50 @@ def render(results: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        {"usd": usd, "share": share, "signed": signed, "count": count, "short": short, "percent": percent,
-         "gpus": gpus, "rate": rate, "seconds": seconds, "span": span}
-    )  # fmt: skip
-    palette = figures.Palette(results["scalers"])
+    forms = (words.usd, words.share, words.signed, words.count, words.short, words.gpus, words.rate, words.seconds,
+             words.span, percent)  # fmt: skip
+    environment.filters.update({form.__name__: form for form in forms})
+    looks = Palette(results["scalers"])
+    points = report_data.points_for(report_data.shown_examples(results), report_data.STILL_NUMBERS)
+    styles = Styles()
+    sections = [_section(results, load, looks, points, styles) for load in results["loads"]]
     return environment.get_template("report.html.j2").render(
         **results,
-        palette=palette,
-        swatch=lambda label: swatch(label, palette),
-        sections=[_section(results, load, palette) for load in results["loads"]],
+        swatch=partial(palette.swatch, looks),
+        swatches=palette.swatches(looks, [scaler["label"] for scaler in results["scalers"]]),
+        colours=palette.css(),
+        style=_beside("report.css"),
+        script=Markup("\n").join(map(_beside, SCRIPTS)),
+        data=report_data.embedded(results, looks),
+        sections=sections,
+        figure_style=Markup(styles.css()),
         learned=[scaler["label"] for scaler in results["scalers"] if scaler["kind"] == "learned"],
-        words=WORDS,
-        no_interval=NO_INTERVAL,
+        bottom_line=words.bottom_line(results),
+        outcome=words.outcome,
+        words=words.STATUS,
+        no_interval=words.NO_INTERVAL,
     )
 
 
-def usd(value: float | None) -> str:
-    """USD per hour with cents, whole dollars above a thousand."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.2f}"
+def _finished(folder: Path) -> dict[str, Any]:
+    path = folder / RESULTS
+    if not path.is_file():
+        raise ResultError(f"{folder} holds no {RESULTS}; give the folder of a finished comparison, see `list runs`")
+    results = read_json(path)
+    missing = {"loads", "headline", "scalers", "rows"} - results.keys()
+    if missing:
+        raise ResultError(f"{path} is not of a comparison (no {', '.join(sorted(missing))}); give another folder")
+    return results
 
 
-def share(value: float | None) -> str:
-    """A share near 1, with two digits of what is missing: 99.03 %, 99.912 %."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    missing = 100.0 * (1.0 - value)
-    if missing < 1e-3:
-        return f"> 99.999{NBSP}%"
-    return f"{100.0 * value:.{max(2, 1 - math.floor(math.log10(missing)))}f}{NBSP}%"
+def _beside(name: str) -> Markup:
+    """A file of this package, as it stands."""
+    return Markup(files("experiments").joinpath(name).read_text(encoding="utf-8"))
 
 
-def signed(value: float | None) -> str:
-    """A relative difference in percent; beyond ten-fold it says so."""
-    if value is None:
-        return DASH
-    return f"> +900{NBSP}%" if value > 9 else f"{100.0 * value:+.1f}{NBSP}%".replace("-", MINUS)
-
-
-def count(value: float | None) -> str:
-    """A count with thousands separated, millions shortened."""
-    if value is None:
-        return DASH
-    return f"{value / 1e6:,.1f} M" if value >= 1e6 else f"{value:,.0f}"
-
-
-def short(value: float | None) -> str:
-    """Three significant digits."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def rate(value: float | None) -> str:
-    """Something per hour, with the same digits down a column."""
-    return DASH if value is None else f"{value:.1f}"
-
-
-def gpus(value: float | None) -> str:
-    """A mean number of GPUs."""
-    return DASH if value is None else f"{value:.2f}"
-
-
-def seconds(value: float | None) -> str:
-    """A latency with its unit; infinite where requests were dropped."""
-    if value is None or not math.isfinite(value):
-        return "∞"
-    return f"{1e3 * value:.3g} ms" if value < 1.0 else f"{value:.3g} s"
-
-
-def span(interval: Mapping[str, float | None] | None, form: str = "usd") -> str:
-    """An interval, its unit said once; an end beyond every resample is infinite."""
-    if interval is None:
-        return ""
-    show = {"usd": usd, "signed": signed, "share": share}[form]
-    low, high = interval["low"], interval["high"]
-    if low is None:
-        return "not reached in most resamples"
-    first, last = show(low), "∞" if high is None or math.isinf(high) else show(high)
-    if first == last:
-        return first
-    return f"{first.removesuffix(f'{NBSP}%')} {'to' if form == 'signed' else DASH} {last}"
-
-
-def swatch(label: str, palette: figures.Palette) -> Markup:
-    """A short piece of a scaler's line with its marker, as the figures draw it."""
-    style, marks = palette.line(label), {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖", "*": "★"}
-    pattern = style["linestyle"][1] if style["linestyle"] != "-" else ()
-    dash = f' stroke-dasharray="{" ".join(map(str, pattern))}"' if pattern else ""
-    return Markup(
-        '<svg class="swatch" width="30" height="12" aria-hidden="true">'
-        f'<line x1="0" y1="6" x2="30" y2="6" stroke="{style["color"]}" stroke-width="{style["linewidth"]}"{dash}/>'
-        f'<text x="15" y="10.2" text-anchor="middle" font-size="11" fill="{style["color"]}">'
-        f"{marks[palette.marker(label)]}</text></svg>"
-    )
-
-
-def _section(results: Mapping[str, Any], load: Mapping[str, Any], palette: figures.Palette) -> dict[str, Any]:
+def _section(
+    results: Mapping[str, Any], load: Mapping[str, Any], looks: Palette, points: int, styles: Styles
+) -> dict[str, Any]:
     """Everything the template shows of one load."""
     name, own = load["name"], load["targets"][0]
     mine = {key: _of(results[key], name) for key in ("headline", "fronts", "rows", "latency", "examples", "verdicts")}
@@ -134,6 +108,7 @@ def _section(results: Mapping[str, Any], load: Mapping[str, Any], palette: figur
     marked = [row for row in test_rows if row["variant"] == "defaults" or row["target"] == own]
     test_fronts = [front for front in mine["fronts"] if front["split"] == "test"]
     by_target = {target: [e for e in mine["headline"] if e["target"] == target] for target in load["targets"]}
+    drawn = _figures(load, mine, test_fronts, marked, looks, points)
     return {
         "load": load,
         "own": own,
@@ -146,7 +121,7 @@ def _section(results: Mapping[str, Any], load: Mapping[str, Any], palette: figur
         "rows": test_rows,
         "volumes": sorted(((f["hypervolume"], f["scaler"]) for f in test_fronts), reverse=True),
         "latency": mine["latency"],
-        "svg": {name: Markup(text) for name, text in _figures(load, mine, test_fronts, marked, palette).items()},
+        "svg": {name: Markup(styles.shortened(text)) for name, text in drawn.items()},
     }
 
 
@@ -155,15 +130,17 @@ def _figures(
     mine: Mapping[str, Sequence[Mapping[str, Any]]],
     test_fronts: Sequence[Mapping[str, Any]],
     marked: Sequence[Mapping[str, Any]],
-    palette: figures.Palette,
+    looks: Palette,
+    points: int,
 ) -> dict[str, str]:
-    drawn = {"fronts": figures.fronts(load, test_fronts, marked, palette) if test_fronts else ""}
-    drawn["differences"] = figures.differences(load, mine["headline"], palette)
+    drawn = {"fronts": figures.fronts(load, test_fronts, marked, looks) if test_fronts else ""}
+    drawn["differences"] = figures.differences(load, mine["headline"], looks)
     shown = [entry for entry in mine["latency"] if entry["variant"] != "defaults"]
-    examples = [example for example in mine["examples"] if example["variant"] != "defaults"]
-    drawn["timeline"] = figures.timeline(examples, palette) if examples else ""
-    drawn["latency"] = figures.latency(shown, palette) if shown else ""
-    drawn["bars"] = figures.bars(mine["latency"], palette) if mine["latency"] else ""
+    entries = [entry for entry in mine["headline"] if entry["target"] == load["targets"][0]]
+    examples = report_data.still_examples(report_data.shown_examples(mine), entries, points)
+    drawn["timeline"] = figures.timeline(examples, looks) if examples else ""
+    drawn["latency"] = figures.latency(shown, looks) if shown else ""
+    drawn["bars"] = figures.bars(mine["latency"], looks) if mine["latency"] else ""
     return drawn
 
 

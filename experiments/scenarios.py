@@ -1,4 +1,4 @@
-"""The built-in scenarios: list them, check that they can meet their SLO, and store their reference cost.
+"""The built-in scenarios: list them, check that they can meet their SLO, store their reference cost, write their cards.
 
 The reference cost is that of the cheapest constant fleet which reaches the target attainment on the training loads.
 """
@@ -8,10 +8,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import envs
+from experiments.cards import mean_need, write_cards
+from experiments.results import write_text
 from rlscale.errors import ScenarioError
 from rlscale.execute import by_price
 from rlscale.loop import need_series
@@ -38,14 +42,19 @@ class Constant:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments scenarios`."""
-    parser.add_argument("what", choices=["list", "check", "reference"])
+    parser.add_argument("what", choices=["list", "check", "reference", "cards"])
     parser.add_argument("names", nargs="*", help="names or files; default all built-in ones")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, check or compute."""
+    """List, check, compute, or write the cards."""
     from envs import scenario_names
 
+    if args.what == "cards":
+        folder = Path(envs.__file__).parent / "scenarios"
+        write_text(folder / "README.md", write_cards(folder))
+        print(f"wrote {folder / 'README.md'}")
+        return 0
     names = args.names or scenario_names()
     scenarios = [_load(name, stale_allowed=args.what == "reference") for name in names]
     if args.what == "reference":
@@ -91,6 +100,8 @@ def reference(scenario: Scenario) -> dict[str, Any]:
         "usd_per_interval": measure(high)[0] / intervals,
         "requests_per_interval": requests / intervals,
         "replicas": high,
+        "mean_need": mean_need(loads, scenario),
+        "capacity_per_s": [round(float(each), 3) for each in known.capacity_per_s],
         "attainment": measure(high)[1],
         "attainment_one_less": measure(max(least, high - 1))[1],
         "attainment_one_more": measure(min(most, high + 1))[1],

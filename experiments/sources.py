@@ -17,7 +17,8 @@ import numpy as np
 from envs import get_scenario
 from experiments.study import LoadCase, TraceCase
 from rlscale.loop import need_series
-from rlscale.scenario import SPLITS, Scenario, Split
+from rlscale.scenario import Scenario
+from rlscale.scenario_file import SPLITS, Split
 from rlscale.types import Load
 from rlscale.workloads.readers import detect
 from rlscale.workloads.trace_workload import TraceWorkload

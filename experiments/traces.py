@@ -1,4 +1,4 @@
-"""Recorded loads: list the trace files of a folder, describe one in figures a newcomer can read."""
+"""Recorded loads: list those of a folder, describe one in figures a newcomer can read, fetch public ones."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from experiments import fetch
 from rlscale.errors import RlscaleError, TraceError
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -36,13 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     one.add_argument("path", type=Path)
     one.add_argument("--format", default="auto", help="format; found out by default")
     one.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    fetch.add_arguments(commands.add_parser("fetch", help="download a public trace, or list them (--list)"))
     check = commands.add_parser("families", help="generate every load family and compare it with published statistics")
     check.add_argument("--out", type=Path, required=True, help="new folder for the table")
     check.add_argument("--seed", type=int, default=1)
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, describe, or check the generators."""
+    """List, describe, fetch, or check the generators."""
+    if args.what == "fetch":
+        return fetch.run(args)
     if args.what == "families":
         from experiments.families import run as check_families
 

@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rlscale.allocation import allocate_many
 from rlscale.errors import PolicyError, nearest
 from rlscale.execute import by_price
-from rlscale.sim.luck import kernel
-from rlscale.types import Floats, Ints, Observation, ScalingLimits
+from rlscale.types import Ints, Observation, ScalingLimits
 
 # Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
 LEVELS = (0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.45, 1.7, 2.1)
@@ -179,7 +179,68 @@ class PoolDeltas:
         return self.steps.index(0)
 
 
-MAPS: dict[str, Any] = {"headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas}
+@dataclass(frozen=True, slots=True)
+class Vertical:
+    """Steps on the pool that carries most, or all of it moved to the pool of the next smaller or larger replica.
+
+    The move asks for as many replicas as carry the same; pools of one family hand their nodes over for it. The old
+    replicas drain at once: what the move costs is the time until the new ones are ready.
+    """
+
+    steps: tuple[int, ...] = STEPS
+    kind: ClassVar[str] = "vertical"
+
+    def sizes(self, pools: int) -> tuple[int, ...]:
+        """The steps, then smaller, then larger."""
+        return (len(self.steps) + 2,)
+
+    def targets(self, actions: NDArray[Any], seen: Observation, known: ScalingLimits) -> Ints:
+        """Within the limits; rows whose metrics are missing hold theirs."""
+        target = _targets(seen).copy()
+        chosen = np.asarray(actions).reshape(len(target))
+        active, by_size = _active(target, known), np.argsort(known.capacity_per_s, kind="stable")
+        for r in np.flatnonzero(_can_see(seen)):
+            pool, choice = int(active[r]), int(chosen[r])
+            if choice < len(self.steps):
+                target[r, pool] += self.steps[choice]
+                continue
+            place = int(np.flatnonzero(by_size == pool)[0]) + (1 if choice > len(self.steps) else -1)
+            if 0 <= place < len(by_size):
+                other = int(by_size[place])
+                moved = target[r, pool] * known.capacity_per_s[pool] / known.capacity_per_s[other]
+                target[r, other] += math.ceil(moved - _ROUNDING)
+                target[r, pool] = 0
+        return _bounded(target, known)
+
+    def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
+        """Steps within the limits of the pool that carries most; moves where there is such a pool."""
+        target = _targets(seen)
+        active = _active(target, known)
+        rank = np.argsort(np.argsort(known.capacity_per_s, kind="stable"), kind="stable")[active]
+        steps = np.array([_feasible(row[pool : pool + 1], self.steps, known, int(pool))[0]
+                          for row, pool in zip(target, active, strict=True)])  # fmt: skip
+        return np.column_stack([steps, rank > 0, rank < len(known.capacity_per_s) - 1])
+
+    def words(self, action: Any) -> str:
+        """`+2 replicas`, `smaller replicas` or `larger replicas`."""
+        choice = int(action)
+        if choice < len(self.steps):
+            return f"{self.steps[choice]:+d} replicas"
+        return "larger replicas" if choice > len(self.steps) else "smaller replicas"
+
+    def neutral(self) -> int:
+        """Standing still."""
+        return self.steps.index(0)
+
+
+def _active(target: Ints, known: ScalingLimits) -> Ints:
+    """(n,) the pool that carries most."""
+    return np.asarray(np.argmax(target * known.capacity_per_s, axis=1))
+
+
+MAPS: dict[str, Any] = {
+    "headroom": Headroom, "continuous": Continuous, "delta": Delta, "pool-deltas": PoolDeltas, "vertical": Vertical,
+}  # fmt: skip
 
 
 def action_map(name: str, **settings: Any) -> ActionMap:
@@ -210,42 +271,6 @@ def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: Scal
     """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
     demand_per_s = np.atleast_1d(seen.arrival_per_s + seen.waiting / known.drain_s)
     return allocate_many(levels * demand_per_s, known, _targets(seen))
-
-
-def allocate_many(capacity_per_s: Floats, known: ScalingLimits, held: Ints | None = None) -> Ints:
-    """`execute.allocate` for a column of capacities: the minima, then the cheapest USD per capacity first.
-
-    Rows whose capacity is not a number get what is `held`, (n, P), the minima by default.
-    """
-    order, minimum_per_s = _filling(known)
-    target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
-    target[:] = known.min_replicas if held is None else held
-    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
-              target)  # fmt: skip
-    return target
-
-
-@lru_cache(maxsize=64)
-def _filling(known: ScalingLimits) -> tuple[Ints, float]:
-    """In which order pools are filled, and what the minima carry."""
-    return np.array(by_price(known), np.int64), float(np.dot(known.min_replicas, known.capacity_per_s))
-
-
-@kernel
-def _allocate(
-    capacity_per_s: Floats, minimum_per_s: float, order: Ints, least: Ints, most: Ints, each_per_s: Floats, target: Ints
-) -> None:
-    """Rows of `target` whose capacity is not a number stay as they are."""
-    for r in range(target.shape[0]):
-        if not math.isfinite(capacity_per_s[r]):
-            continue
-        target[r, :] = least
-        missing = capacity_per_s[r] - minimum_per_s
-        for p in order:
-            if missing > 0.0:
-                added = min(float(most[p] - least[p]), np.ceil(missing / each_per_s[p] - _ROUNDING))
-                target[r, p] += int(added)
-                missing -= added * each_per_s[p]
 
 
 @lru_cache(maxsize=64)

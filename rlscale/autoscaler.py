@@ -132,8 +132,9 @@ class AutoScaler:
                 return hold(seen, f"{reason}: fewer after {CALM_S:.0f} s without a change")
             wanted = max(wanted, ordered - max(SHARE_IN * ordered, float(self.limits.capacity_per_s.max())))
         self._calm.start(seen.t_s)
-        target, short = allocate(wanted, self.limits)
-        return Decision(target, f"{reason}; {short}" if short else reason, wanted)
+        allocated = allocate(wanted, self.limits)
+        short = f"; {allocated.reason}" if allocated.reason else ""
+        return Decision(allocated.target, reason + short, wanted)
 
     def _busy(self, seen: Observation) -> tuple[float, float]:
         return (

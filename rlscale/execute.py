@@ -17,10 +17,12 @@ _ROUNDING = 1e-9
 
 
 class Bounded(NamedTuple):
-    """The target in force, and what had to be changed to get there (empty when nothing had to)."""
+    """The target in force, what had to be changed to get there (empty when nothing had to), and the replicas to keep
+    in standby (empty: as many as so far)."""
 
     target: tuple[int, ...]
     reason: str
+    standby: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,19 @@ def bound(
             limit = f"minimum {low}" if allowed > stepped else f"maximum {high}" if allowed < stepped else "step limit"
             reasons.append(f"pool {pool}: {want} asked, {int(allowed)} by {limit}")
         target.append(int(allowed))
-    return Bounded(tuple(target), "; ".join(reasons))
+    standby = _standby(decision, limits, reasons)
+    return Bounded(tuple(target), "; ".join(reasons), standby)
+
+
+def _standby(decision: Decision, limits: ScalingLimits, reasons: list[str]) -> tuple[int, ...]:
+    """Whole replicas within the maximum of each pool; what cannot be read changes nothing."""
+    if len(decision.standby) == 0:
+        return ()
+    if len(decision.standby) != len(limits.min_replicas) or not all(_readable(count) for count in decision.standby):
+        reasons.append(f"standby held: {decision.standby} asked")
+        return ()
+    wanted = [_up(float(count)) for count in decision.standby]
+    return tuple(min(max(0, count), int(most)) for count, most in zip(wanted, limits.max_standby, strict=False))
 
 
 def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
@@ -92,8 +106,8 @@ def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) 
     if len(decision.target) == 0:
         if not _readable(decision.capacity_per_s):
             return current, [f"held: capacity {decision.capacity_per_s} asked"]
-        target, reason = allocate(float(decision.capacity_per_s), limits)
-        return target, [reason] if reason else []
+        allocated = allocate(float(decision.capacity_per_s), limits)
+        return allocated.target, [allocated.reason] if allocated.reason else []
     if len(decision.target) != len(current):
         return current, [f"held: {len(decision.target)} targets for {len(current)} pools"]
     wanted, reasons = [], []

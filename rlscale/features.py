@@ -17,9 +17,10 @@ from rlscale.sim.luck import kernel
 from rlscale.types import DAY_S, PENDING_AGES_S, WEEK_S, Floats, Ints, Observation, ScalingLimits
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
-HISTORY_S, LEAD_UNIT_S = 3600.0, 600.0
+HISTORY_S, LEAD_UNIT_S, CARBON_UNIT = 3600.0, 600.0, 500.0
 
-# (name, unit, lowest, highest); values are clipped to their range.
+# (name, unit, lowest, highest); values are clipped to their range. New ones go to the end: a policy takes as many from
+# the front as it was trained with.
 FEATURES: tuple[tuple[str, str, float, float], ...] = (
     ("load_now", "load / ready capacity", 0.0, 4.0),
     *((f"load_{window:g}s", "mean load of the window / ready capacity", 0.0, 4.0) for window in WINDOWS_S),
@@ -47,6 +48,11 @@ FEATURES: tuple[tuple[str, str, float, float], ...] = (
     ("missing", "1 when the last scrape failed", 0.0, 1.0),
     ("lead_median", "median lead time / 600 s", 0.0, 3.0),
     ("lead_p95", "p95 of the lead time / 600 s", 0.0, 3.0),
+    ("standby", "capacity in standby / ready capacity", 0.0, 2.0),
+    ("carbon_least", "intensity of the cleanest pool now / 500 g per kWh", 0.0, 4.0),
+    ("carbon_spread", "(dirtiest - cleanest pool) / 500 g per kWh", 0.0, 4.0),
+    ("work_waiting", "deferrable tokens waiting / what the largest fleet does of them in an hour", 0.0, 4.0),
+    ("work_urgent", "those of them due within an hour, over the same", 0.0, 4.0),
 )
 NAMES = tuple(name for name, *_ in FEATURES)
 LOWEST = np.array([low for *_, low, _ in FEATURES], dtype=np.float32)
@@ -66,7 +72,7 @@ class FeatureExtractor:
         self._capacity = _floats(known.capacity_per_s)
         constants = (known.capacity_per_s.min(), known.max_replicas @ known.capacity_per_s, known.drain_s,
                      known.slo.ttft_s, known.slo.tpot_s, interval_s, known.start_median_s.max(),
-                     known.start_p95_s.max())  # fmt: skip
+                     known.start_p95_s.max(), _work_per_h(known))  # fmt: skip
         self._constants = tuple(float(value) for value in constants)
         self._state = (
             np.zeros(rows, np.int64),  # where the next rate goes
@@ -100,9 +106,24 @@ class FeatureExtractor:
             _floats(seen.attainment), _floats(seen.week_s), _floats(seen.age_s), _floats(seen.compute_occupancy, 2),
             _floats(seen.memory_occupancy, 2), _floats(seen.ready, 2), _floats(seen.target, 2),
             _floats(seen.draining, 2), _floats(seen.pending_by_age, 3),
-            self._capacity, self._constants, self._windows, _LOW, _HIGH, *self._state, out,
+            self._per_pool(seen.standby), self._per_pool(seen.carbon_g_per_kwh), self._per_row(seen.work_waiting),
+            self._per_row(seen.work_urgent), self._capacity, self._constants, self._windows, _LOW, _HIGH,
+            *self._state, out,
         )  # fmt: skip
         return out
+
+    def _per_pool(self, value: Any) -> Floats:
+        """A field that an observation may leave at its default, (rows, P)."""
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), (self.rows, len(self._capacity))))
+
+    def _per_row(self, value: Any) -> Floats:
+        return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), (self.rows,)))
+
+
+def _work_per_h(known: ScalingLimits) -> float:
+    """Deferrable tokens that the largest fleet does in an hour when it has nothing else to do."""
+    each_per_s = known.work_tokens_per_s[: len(known.max_replicas)]
+    return max(1.0, 3600.0 * float(known.max_replicas @ each_per_s))
 
 
 # Taylor coefficients of sin and cos, for an eighth of a turn either way.
@@ -139,11 +160,12 @@ def _circle(turns: float) -> tuple[float, float]:
 def _push(
     rows: Ints, arrival: Floats, waiting: Floats, ttft: Floats, tpot: Floats, attainment: Floats, week_s: Floats,
     age_s: Floats, compute: Floats, memory: Floats, ready: Floats, target: Floats, draining: Floats,
-    pending_by_age: Floats, capacity: Floats, constants: tuple[float, ...], windows: Ints, low: Floats, high: Floats,
+    pending_by_age: Floats, standby: Floats, carbon: Floats, work_waiting: Floats, work_urgent: Floats,
+    capacity: Floats, constants: tuple[float, ...], windows: Ints, low: Floats, high: Floats,
     place: Ints, ring: Floats, recent: Floats, sums: Floats, last: Floats, out: Matrix,
 ) -> None:  # fmt: skip
     """Take in one observation of the given rows; (len(rows), features) into `out`."""
-    least, largest, drain_s, slo_ttft_s, slo_tpot_s, interval_s, median_s, p95_s = constants
+    least, largest, drain_s, slo_ttft_s, slo_tpot_s, interval_s, median_s, p95_s, work_per_h = constants
     pools, ages, length, count = capacity.shape[0], pending_by_age.shape[2], ring.shape[1], windows.shape[0]
     short = recent.shape[1]
     total = 0.0
@@ -238,6 +260,18 @@ def _push(
         row[j + 8] = 0.0 if 0.0 <= new[0] < math.inf else 1.0
         row[j + 9] = median_s / LEAD_UNIT_S
         row[j + 10] = p95_s / LEAD_UNIT_S
+
+        # Standby, electricity, deferrable work.
+        asleep_per_s, cleanest, dirtiest = 0.0, carbon[r, 0], carbon[r, 0]
+        for p in range(pools):
+            asleep_per_s += standby[r, p] * capacity[p]
+            cleanest = min(cleanest, carbon[r, p])
+            dirtiest = max(dirtiest, carbon[r, p])
+        row[j + 11] = asleep_per_s * share
+        row[j + 12] = cleanest / CARBON_UNIT
+        row[j + 13] = (dirtiest - cleanest) / CARBON_UNIT
+        row[j + 14] = work_waiting[r] / work_per_h
+        row[j + 15] = work_urgent[r] / work_per_h
         for k in range(low.shape[0]):
             value = row[k] if row[k] > low[k] else low[k]
             out[i, k] = value if value < high[k] else high[k]

@@ -26,6 +26,11 @@ class Reward:
     total: Any
 
 
+def charged_usd(cost_usd: Any, carbon_g: Any, late_tokens: Any, carbon_price: float, late_price: float) -> Any:
+    """The bill, and what no bill shows: carbon (USD per kg), and late deferrable work (USD per million tokens)."""
+    return cost_usd + carbon_price * carbon_g / 1e3 + late_price * late_tokens / 1e6
+
+
 def reward(cost_usd: Any, missed: Any, churn: Any, scale: Scale, weights: RewardWeights) -> Reward:
     """r = -cost/reference - lambda * missed/mean requests - mu * churn.
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.beginning import initial_replicas
-from rlscale.execute import bound
-from rlscale.feedback import reward
+from rlscale.execute import Bounded, bound
+from rlscale.feedback import charged_usd, reward
 from rlscale.monitor import Monitor, with_forecast
 from rlscale.scenario import Scenario
 from rlscale.sim import steady
@@ -22,6 +22,7 @@ from rlscale.types import ClusterSpec, Floats, Load, Observation, Scaler, Scalin
 
 PERCENTILES = (0.5, 0.95, 0.99)
 LATENCIES = ("ttft", "tpot", "e2e")
+SUMS = ("started", "preempted", "failed", "work_tokens", "late_tokens")
 
 
 @dataclass(frozen=True)
@@ -83,10 +84,10 @@ def run(
             break
         seen = monitor.one()
         began = time.perf_counter()
-        target, reason = decide(scaler, seen, known)
+        bounded = decide(scaler, seen, known)
         deciding_s += time.perf_counter() - began
-        reasons.append(reason)
-        world.apply(np.array([target]))
+        reasons.append(bounded.reason)
+        world.apply(np.array([bounded.target]), np.array([bounded.standby]) if bounded.standby else None)
     world.finish()
     series = table.series(need_series(load, spec, known)[:intervals], known)
     totals = _totals(world, series, scenario, known)
@@ -104,21 +105,24 @@ def run(
     )
 
 
-def decide(scaler: Scaler, seen: Observation, known: ScalingLimits) -> tuple[tuple[int, ...], str]:
-    """Predict, Decide and Execute: the bounded target and the reason for the audit log."""
+def decide(scaler: Scaler, seen: Observation, known: ScalingLimits) -> Bounded:
+    """Predict, Decide and Execute: the bounded targets and the reason for the audit log."""
     forecaster = getattr(scaler, "forecaster", None)
     if forecaster is not None:
         seen = with_forecast(seen, forecaster.update(float(seen.arrival_per_s), seen.interval_s))
     decision = scaler.decide(seen)
     bounded = bound(decision, known, seen.target)
-    return bounded.target, "; ".join(part for part in (decision.reason, bounded.reason) if part)
+    reason = "; ".join(part for part in (decision.reason, bounded.reason) if part)
+    return bounded._replace(reason=reason)
 
 
 class _Table:
     """Differences of the world's counters, interval by interval."""
 
-    SERVICE = ("arrived", "missed", "dropped", "lost", "churn", "ttft_sum_s", "admitted", "tpot_sum_s", "tpot_count")
-    POOL = ("ready_s", "pending_s", "draining_s", "node_s", "started")
+    SERVICE = ("arrived", "missed", "dropped", "lost", "churn", "ttft_sum_s", "admitted", "tpot_sum_s", "tpot_count",
+               "work", "work_late")  # fmt: skip
+    POOL = ("ready_s", "pending_s", "draining_s", "standby_s", "node_s", "stopped_s", "started", "preempted", "failed",
+            "energy_j", "energy_usd", "carbon_g")  # fmt: skip
 
     def __init__(self, world: SimWorld, intervals: int) -> None:
         self.world = world
@@ -142,7 +146,8 @@ class _Table:
         service = dict(zip(self.SERVICE, np.diff(self.service, axis=0).T, strict=True))
         pool = dict(zip(self.POOL, np.diff(self.pool, axis=0).transpose(1, 0, 2), strict=True))
         price = np.array([p.node.usd_per_s(p.spot) for p in spec.pools])
-        replicas = {name: pool[f"{name}_s"] / spec.interval_s for name in ("ready", "pending", "draining")}
+        disk = np.array([p.node.disk_usd_per_hour / 3600.0 for p in spec.pools])
+        replicas = {name: pool[f"{name}_s"] / spec.interval_s for name in ("ready", "pending", "draining", "standby")}
         empty = np.full(len(need), np.nan)
         latency = {
             f"{name}_mean_s": np.divide(service[f"{name}_sum_s"], service[count], out=empty.copy(),
@@ -156,8 +161,10 @@ class _Table:
             "waiting": self.gauges[:, 0],
             "running": self.gauges[:, 1],
             "need": need,
-            "cost_usd": pool["node_s"] @ price,
-            "started": pool["started"].sum(axis=1),
+            "cost_usd": pool["node_s"] @ price + pool["stopped_s"] @ disk + pool["energy_usd"].sum(axis=1),
+            **{name: pool[name].sum(axis=1) for name in ("started", "preempted", "failed", "energy_j", "carbon_g")},
+            "work_tokens": service["work"],
+            "late_tokens": service["work_late"],
             **{name: values.sum(axis=1) for name, values in replicas.items()},
             "target": self.targets.sum(axis=1),
             "billed_nodes": pool["node_s"].sum(axis=1) / spec.interval_s,
@@ -181,8 +188,10 @@ def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, know
     good = arrived - missed
     value = math.nan
     if scenario.scale is not None:
-        value = float(reward(series["cost_usd"], series["missed"], series["churn"], scenario.scale,
-                             scenario.weights).total.sum())  # fmt: skip
+        weights = scenario.weights
+        charged = charged_usd(series["cost_usd"], series["carbon_g"], series["late_tokens"],
+                              weights.usd_per_kg_carbon, weights.usd_per_million_late_tokens)  # fmt: skip
+        value = float(reward(charged, series["missed"], series["churn"], scenario.scale, weights).total.sum())
     return {
         "cost_usd": cost,
         "usd_per_hour": cost / hours,
@@ -197,7 +206,9 @@ def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, know
         "over_gpu_h": float(np.maximum(surplus, 0.0).sum() * gpus),
         "under_gpu_h": float(np.maximum(-surplus, 0.0).sum() * gpus),
         "churn": float(series["churn"].sum()),
-        "started": float(series["started"].sum()),
+        **{name: float(series[name].sum()) for name in SUMS},
+        "energy_kwh": float(series["energy_j"].sum()) / 3.6e6,
+        "carbon_kg": float(series["carbon_g"].sum()) / 1e3,
         "reward": value,
     }
 

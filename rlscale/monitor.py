@@ -20,9 +20,10 @@ from rlscale.types import PENDING_AGES_S, WEEK_S, ClusterSpec, Floats, Ints, Obs
 # Fields of an observation in the order of the blocks that `_watch` fills. Noise is drawn in the order of the metrics,
 # the two occupancies after the rest.
 METRICS = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s")
-NUMBERS = (*METRICS, "t_s", "week_s", "age_s")
-OCCUPANCIES = ("compute_occupancy", "memory_occupancy")
-COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape")
+NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent")
+OCCUPANCIES = ("compute_occupancy", "memory_occupancy", "carbon_g_per_kwh", "usd_per_kwh")  # and the electricity
+COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape", "standby")
+URGENT_S = 3600.0  # work due within this time is urgent
 SCRAPED, ATTAINMENT = len(METRICS), METRICS.index("attainment")
 LEAST = 1e-12  # below this there is nothing to divide by
 Blocks = tuple[Floats, Floats, Ints, Floats]  # numbers, occupancies, counts, pending by age
@@ -40,7 +41,7 @@ class Watched(Protocol):
     scrape: Any
     scrape_before: Any
     pool_scrape: Any
-    first_week_s: Floats
+    tables: Any
 
 
 class Monitor:
@@ -51,6 +52,8 @@ class Monitor:
         self._edges = np.array(PENDING_AGES_S)
         self._good_s = np.zeros(world.n)  # time of the last scrape that did not fail
         self._all = np.arange(world.n)
+        spec = world.tables.spec[0]
+        self._deadline_steps = int(spec["deadline_steps"]) if spec["has_work"] else -1  # -1: nothing can be deferred
         n, pools = world.n, world.pools
         self._shapes = ((len(NUMBERS), n), (len(OCCUPANCIES), n, pools), (len(COUNTS), n, pools),
                         (n, pools, len(PENDING_AGES_S) + 1))  # fmt: skip
@@ -101,8 +104,8 @@ class Monitor:
     def _look(self, rows: Ints, blocks: Blocks) -> Blocks:
         world, spec = self.world, self.world.spec
         _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
-               world.first_week_s, self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
-               spec.metric_missing_share, self._good_s, *blocks)  # fmt: skip
+               self.known.seats, self._edges, spec.substep_s, spec.metric_noise, spec.metric_missing_share,
+               self._deadline_steps, world.tables.grid, world.tables.work, self._good_s, *blocks)  # fmt: skip
         return blocks
 
 
@@ -125,8 +128,8 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
 @kernel
 def _watch(
     rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
-    first_week_s: Floats, seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float,
-    good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
+    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float, deadline_steps: int,
+    grid: Floats, work: Floats, good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
 ) -> None:  # fmt: skip
     """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
     for r in rows:
@@ -157,6 +160,7 @@ def _watch(
             counts[2, r, p] = q.draining
             counts[3, r, p] = q.target
             counts[4, r, p] = seen.ready
+            counts[5, r, p] = q.standby + q.preparing
 
         # Noise on every metric, and NaN where the scrape failed.
         scraped_s = now.t_s
@@ -178,7 +182,20 @@ def _watch(
         # The clock, and how long ago what is pending was ordered.
         t_s = c.step * substep_s
         numbers[7, r] = t_s
-        numbers[8, r] = (first_week_s[r] + t_s) % WEEK_S
+        numbers[8, r] = (c.week_s + t_s) % WEEK_S
         numbers[9, r] = t_s - scraped_s
+        hour = int((c.week_s + t_s) / 3600.0) % grid.shape[1]
         for p in range(seats.shape[0]):
             lifecycle.pending_by_age(t_s, pool[r, p], slot[r, p], edges_s, by_age[r, p])
+            occupancies[2, r, p] = grid[p, hour, 0]
+            occupancies[3, r, p] = grid[p, hour, 1]
+
+        # Deferrable work, by the books of the service: current.
+        numbers[10, r] = numbers[11, r] = 0.0
+        if deadline_steps >= 0:
+            begun = work[c.load, c.cell - 1] if c.cell > 0 else 0.0
+            at = min(c.cell + c.step, work.shape[1] - 1)
+            soon = at - deadline_steps + int(URGENT_S / substep_s)
+            numbers[10, r] = max(0.0, c.work_come - c.work)
+            if soon >= 0:
+                numbers[11, r] = max(0.0, work[c.load, min(soon, at)] - begun - c.work)

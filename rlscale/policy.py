@@ -42,7 +42,7 @@ class Policy:
     def decide(self, seen: Observation) -> Decision:
         """The preferred action as targets."""
         seen = times_demand(seen, self.multiplier)
-        features = self._features.push(seen)
+        features = self._features.push(seen)[:, : self.network.inputs]
         outputs, self._state = self.network.forward(features, self._state)
         why = blind(seen, arrival_per_s=seen.arrival_per_s, waiting=seen.waiting)
         if why:

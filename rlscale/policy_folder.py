@@ -52,7 +52,7 @@ def save_policy(
                         "shapes": {name: list(value.shape) for name, value in arrays.items()}},
             "normalisation": "frozen mean and standard deviation, in the weights"
             if "normalise.mean" in arrays else "none: features are ratios within their ranges",
-            "features": features_here(),
+            "features": features_here()[: network.inputs],
             "actions": described(actions),
             "pools": pools,
             "interval_s": interval_s,
@@ -113,7 +113,7 @@ def features_here() -> list[list[Any]]:
 
 def _same_features(path: Path, theirs: Any) -> None:
     ours = features_here()
-    if theirs == ours:
+    if theirs and theirs == ours[: len(theirs)]:
         return
     was, now = ({entry[0]: entry for entry in entries} for entries in (theirs, ours))
     gone, new = sorted(set(was) - set(now)), sorted(set(now) - set(was))
@@ -136,7 +136,7 @@ def _network(folder: Path, manifest: Mapping[str, Any]) -> Network:
                           "copy the folder again or train anew")  # fmt: skip
     about = manifest["network"]
     try:
-        return Network(load(data), len(FEATURES), int(about["outputs"]), about["kind"], about["activation"])
+        return Network(load(data), len(manifest["features"]), int(about["outputs"]), about["kind"], about["activation"])
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from None
 

@@ -4,155 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from rlscale.errors import RlscaleError, ScenarioError, nearest
 from rlscale.feedback import Scale
+from rlscale.scenario_file import SPLITS, ScenarioFile, Split, known_keys
 from rlscale.sim import steady
-from rlscale.sim.profiles import node_type, service_profile
-from rlscale.types import ClusterSpec, DelayLaw, Load, Pool, RewardWeights, ScalingLimits, Slo, TokenLaw
+from rlscale.types import ClusterSpec, Load, RewardWeights, ScalingLimits, TokenLaw
 from rlscale.workloads.build import build
 from rlscale.yaml_place import line_of
 
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 REFERENCE_FILE = "reference.json"  # beside the scenario files
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _Slo(_Strict):
-    ttft_s: float = Field(gt=0, description="seconds")
-    ttft_tokens_per_s: float | None = Field(None, gt=0, description="a prompt of n tokens may take n/this longer")
-    tpot_s: float | None = Field(None, gt=0, description="seconds per output token")
-    attainment: float = Field(0.99, gt=0, lt=1, description="target share of requests, 0 to 1")
-
-    def build(self) -> Slo:
-        return Slo(self.ttft_s, self.tpot_s or math.inf, self.ttft_tokens_per_s or math.inf, self.attainment)
-
-
-class _Delay(_Strict):
-    median_s: float = Field(gt=0)
-    p95_s: float = Field(gt=0, description="equal to the median: always the same")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> _Delay:
-        if self.p95_s < self.median_s:
-            raise ValueError(f"p95_s={self.p95_s:g} is below median_s={self.median_s:g}; swap them")
-        return self
-
-    def build(self) -> DelayLaw:
-        return DelayLaw(self.median_s, self.p95_s)
-
-
-class _Pool(_Strict):
-    name: str = Field(min_length=1)
-    node: str
-    profile: str
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1, le=4096)
-    spot: bool = False
-    zone: str = "a"
-    usd_per_gpu_hour: float | None = Field(None, ge=0, description="instead of the profile's price, USD")
-    provisioning: _Delay | None = Field(None, description="order to node up, instead of the profile's")
-    cold_start: _Delay | None = Field(None, description="node up to replica ready, instead of the profile's")
-    warm_start: _Delay | None = Field(None, description="the same on a node that has run the service before")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> _Pool:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas={self.min_replicas} is above max_replicas={self.max_replicas}; swap them")
-        return self
-
-    def build(self) -> Pool:
-        node, profile = node_type(self.node), service_profile(self.profile)
-        if profile.gpu not in ("any", node.gpu):
-            raise ScenarioError(f"profile '{profile.name}' runs on {profile.gpu}; node '{node.name}' has {node.gpu}")
-        if profile.gpus_per_replica > node.gpus:
-            raise ScenarioError(
-                f"profile '{profile.name}' needs {profile.gpus_per_replica} GPUs per replica; "
-                f"node '{node.name}' has {node.gpus}"
-            )
-        if self.usd_per_gpu_hour is not None:
-            price = self.usd_per_gpu_hour
-            node = replace(node, spot_usd_per_gpu_hour=price) if self.spot else replace(node, usd_per_gpu_hour=price)
-        if self.provisioning is not None:
-            node = replace(node, provisioning=self.provisioning.build())
-        starts = {
-            name: law.build() for name in ("cold_start", "warm_start") if (law := getattr(self, name)) is not None
-        }
-        profile = replace(profile, **starts)
-        return Pool(self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone)
-
-
-class _Control(_Strict):
-    interval_s: float = Field(15.0, gt=0, le=3600)
-    substep_s: float = Field(1.0, gt=0, le=60)
-    scrape_interval_s: float = Field(5.0, gt=0)
-    scrape_delay_s: float = Field(2.0, ge=0)
-    control_delay_s: float = Field(0.0, ge=0)
-    metric_noise: float = Field(0.0, ge=0, le=1)
-    metric_missing_share: float = Field(0.0, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _whole(self) -> _Control:
-        steps = self.interval_s / self.substep_s
-        if abs(steps - round(steps)) > 1e-9 or round(steps) < 1:
-            raise ValueError(f"interval_s={self.interval_s:g} is no multiple of substep_s={self.substep_s:g}")
-        if self.scrape_delay_s + self.scrape_interval_s > self.interval_s:
-            raise ValueError(
-                f"scrape_delay_s + scrape_interval_s = {self.scrape_delay_s + self.scrape_interval_s:g} is above "
-                f"interval_s={self.interval_s:g}: a decision would see no metric of its own interval"
-            )
-        if self.control_delay_s >= self.interval_s:
-            raise ValueError(f"control_delay_s={self.control_delay_s:g}; expected less than interval_s")
-        return self
-
-
-class _Fleet(_Strict):
-    drain_s: float = Field(60.0, gt=0)
-    timeout_s: float = Field(30.0, gt=0)
-    node_idle_s: float = Field(600.0, ge=0)
-    bill_from: Literal["up", "order"] = "up"
-
-
-class _Reward(_Strict):
-    missed: float = Field(20.0, ge=0)
-    churn: float = Field(0.001, ge=0)
-
-
-class ScenarioFile(_Strict):
-    """What a scenario YAML may say."""
-
-    summary: str = Field(min_length=10)
-    slo: _Slo
-    pools: list[_Pool] = Field(min_length=1, max_length=8)
-    control: _Control = _Control()
-    fleet: _Fleet = _Fleet()
-    workload: dict[str, Any]
-    splits: dict[Split, dict[str, Any]] = Field(default_factory=dict, description="workload fields that differ")
-    horizon_s: float = Field(86_400.0, gt=0)
-    reward: _Reward = _Reward()
-
-    def cluster(self) -> ClusterSpec:
-        """The cluster it describes."""
-        return ClusterSpec(
-            tuple(pool.build() for pool in self.pools),
-            self.slo.build(),
-            **self.control.model_dump(),
-            **self.fleet.model_dump(),
-        )
 
 
 @dataclass(frozen=True)
@@ -175,8 +45,8 @@ class Scenario:
     def hash(self) -> str:
         """Digest of everything that defines the numbers: cluster with profiles, loads, horizon, reward weights."""
         text = json.dumps(
-            [repr(self.cluster), self.workload, self.splits, self.horizon_s, repr(self.weights),
-             repr(self.tokens), self.burstiness],
+            [told(self.cluster), self.workload, self.splits, self.horizon_s, told(self.weights),
+             told(self.tokens), self.burstiness],
             sort_keys=True, default=str,
         )  # fmt: skip
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -205,6 +75,15 @@ class Scenario:
         )
 
 
+def told(value: Any) -> Any:
+    """For a digest: records as their fields that differ from the defaults, so that a new field changes nothing."""
+    if is_dataclass(value):
+        given = {item.name: getattr(value, item.name) for item in fields(value)}
+        blank = {item.name: item.default for item in fields(value)}
+        return [type(value).__name__, {name: told(own) for name, own in given.items() if own != blank[name]}]
+    return [told(item) for item in value] if isinstance(value, tuple | list) else value
+
+
 def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
     """Read, check and build a scenario; every error names the file and the field.
 
@@ -217,7 +96,7 @@ def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
     except ValidationError as error:
         raise ScenarioError(f"{path}, {_explain(error, text)}") from None
     try:
-        cluster = checked.cluster()
+        cluster = checked.cluster(path.parent)
         for split in ("train", *checked.splits):
             place = ("splits", split) if split in checked.splits else ("workload",)
             where = f"{path}, line {line_of(text, place)}"
@@ -226,7 +105,7 @@ def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
         raise ScenarioError(_with_file(path, str(error))) from None
     scenario = Scenario(
         path.stem, checked.summary, cluster, checked.workload, dict(checked.splits), checked.horizon_s,
-        RewardWeights(checked.reward.missed, checked.reward.churn), path,
+        RewardWeights(**checked.reward.model_dump()), path,
     )  # fmt: skip
     return replace(scenario, scale=read_scale(scenario)) if check_reference else scenario
 
@@ -279,7 +158,7 @@ def _explain(error: ValidationError, text: str) -> str:
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"]) or "file"
         if item["type"] == "extra_forbidden":
-            known = _known_keys(item["loc"][:-1])
+            known = known_keys(item["loc"][:-1])
             fault = f"unknown key '{where}'; {nearest(str(item['loc'][-1]), known)}"
         elif item["type"] == "missing":
             fault = f"'{where}' is missing"
@@ -289,13 +168,6 @@ def _explain(error: ValidationError, text: str) -> str:
             fault = f"{where}: {got}{message}"
         parts.append(f"line {line_of(text, item['loc'])}: {fault}")
     return "; ".join(parts)
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {
-        "slo": _Slo, "pools": _Pool, "control": _Control, "fleet": _Fleet, "reward": _Reward,
-    }  # fmt: skip
-    return list(models.get(str(place[0]) if place else "", ScenarioFile).model_fields)
 
 
 def _with_file(path: Path, text: str) -> str:

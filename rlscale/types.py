@@ -14,10 +14,13 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotMarket
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
+WORK_STEP_S = 60.0  # cells of deferrable work
 Z95 = 1.6448536269514722  # 95th percentile of the standard normal
 
 
@@ -58,6 +61,11 @@ class NodeType:
     spot_usd_per_gpu_hour: float
     provisioning: DelayLaw  # order -> node up
     power: PowerCurve
+    cpus: float = math.inf
+    memory_gib: float = math.inf
+    wake_stopped: DelayLaw | None = None  # None: replicas on it cannot stand by like that
+    wake_sleeping: DelayLaw | None = None
+    disk_usd_per_hour: float = 0.0  # of a stopped node
 
     def usd_per_s(self, spot: bool) -> float:
         """Price of the whole node per second."""
@@ -99,6 +107,23 @@ class ServiceProfile:
     warm_start: DelayLaw  # the same on a node that has run this service before
     batching: bool = True
     service_cv2: float = 0.0  # squared coefficient of variation of the work, non-batching services only
+    gpu_share: float = 1.0  # of each GPU: below 1 a hardware partition
+    weights_gb: float = 0.0  # 0: not known
+    kv_bytes_per_token: float = 0.0
+    cpus_per_replica: float = 0.0
+    memory_gib_per_replica: float = 0.0
+    cold_stages: tuple[DelayLaw, ...] = ()  # instead of `cold_start`: one after the other
+    warm_stages: tuple[DelayLaw, ...] = ()
+
+    @property
+    def cold(self) -> tuple[DelayLaw, ...]:
+        """Stages of a start with nothing cached."""
+        return self.cold_stages or (self.cold_start,)
+
+    @property
+    def warm(self) -> tuple[DelayLaw, ...]:
+        """Stages of a start on a node that has run the service before."""
+        return self.warm_stages or (self.warm_start,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +136,22 @@ class Pool:
     min_replicas: int
     max_replicas: int
     spot: bool = False
-    zone: str = "a"
+    zone: str = "a"  # "region/zone", or a region of its own
+    standby: Literal["none", "stopped", "sleeping"] = "none"
+    standby_replicas: int = 0  # kept unless the scaler says otherwise
+    max_standby: int = 0
+    family: str = ""  # pools of one family hand their nodes to each other instead of ordering new ones
 
     @property
     def slots_per_node(self) -> int:
-        """Replicas that fit on one node."""
-        return self.node.gpus // self.profile.gpus_per_replica
+        """Replicas that fit on one node by GPUs, CPUs and memory."""
+        profile = self.profile
+        rooms = [math.floor(self.node.gpus / (profile.gpus_per_replica * profile.gpu_share) + 1e-9)]
+        if profile.cpus_per_replica > 0.0 and math.isfinite(self.node.cpus):
+            rooms.append(math.floor(self.node.cpus / profile.cpus_per_replica + 1e-9))
+        if profile.memory_gib_per_replica > 0.0 and math.isfinite(self.node.memory_gib):
+            rooms.append(math.floor(self.node.memory_gib / profile.memory_gib_per_replica + 1e-9))
+        return min(rooms)
 
     @property
     def usd_per_replica_s(self) -> float:
@@ -151,6 +186,13 @@ class ClusterSpec:
     bill_from: Literal["up", "order"] = "up"
     metric_noise: float = 0.0  # relative standard deviation of every scraped rate and latency
     metric_missing_share: float = 0.0  # share of intervals whose scrape fails, 0 to 1
+    node_delay_after_add_s: float = 0.0  # no idle node is given back for so long after one came up
+    shortage: Shortage | None = None
+    spot: SpotMarket | None = None  # None: spot pools are cheap and never preempted
+    failures: Failures = Failures()
+    actuator: Actuator = Actuator()
+    energy: Energy = Energy()
+    admission: Admission = Admission()
 
     @property
     def substeps(self) -> int:
@@ -195,6 +237,10 @@ class Load:
     history_per_s: Floats = field(default_factory=lambda: np.zeros(0))  # mean rate per history cell, oldest first
     history_step_s: float = 60.0
     week_s: float = 0.0  # seconds since Monday 00:00 at t = 0
+    continues: float = 0.0  # sessions: share of the answers that are followed by another request of the same user
+    think_s: float = 0.0  # mean time until then
+    work_per_s: Floats = field(default_factory=lambda: np.zeros(1))  # deferrable tokens, per cell of WORK_STEP_S
+    deadline_s: float = math.inf  # by when a deferrable token has to be done, after it came
 
     @property
     def duration_s(self) -> float:
@@ -203,8 +249,8 @@ class Load:
 
     @property
     def rate_per_s(self) -> Floats:
-        """Mean arrival rate of every cell, requests per second."""
-        scale = 1.0 if self.law == "poisson" else 1.0 / self.step_s
+        """Mean arrival rate of every cell, requests per second, the later requests of sessions included."""
+        scale = (1.0 if self.law == "poisson" else 1.0 / self.step_s) / (1.0 - self.continues)
         return self.values.astype(np.float64) * scale
 
 
@@ -230,10 +276,12 @@ class Workload(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RewardWeights:
-    """lambda and mu of the reward: USD-free weights of missed requests and of churn."""
+    """lambda and mu of the reward, weights of missed requests and of churn, and the prices of what no bill shows."""
 
     missed: float = 20.0
     churn: float = 0.001
+    usd_per_kg_carbon: float = 0.0  # what is charged beside the bill
+    usd_per_million_late_tokens: float = 10.0  # deferrable work that misses its deadline has to be bought elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +295,7 @@ class Decision:
     target: tuple[int, ...] = ()
     reason: str = ""
     capacity_per_s: float = math.nan
-    standby: tuple[int, ...] = ()
+    standby: tuple[int, ...] = ()  # replicas to keep in standby per pool; empty: as many as so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +347,11 @@ class Observation:
     memory_occupancy: Any  # (P,) resident KV / capacity
     forecast_per_s: Any = math.nan  # arrival rate expected one lead time ahead
     limits: ScalingLimits | None = None
+    standby: Any = 0  # (P,) replicas standing by or on the way there
+    carbon_g_per_kwh: Any = 0.0  # (P,) of the electricity now
+    usd_per_kwh: Any = 0.0  # (P,)
+    work_waiting: Any = 0.0  # deferrable tokens that have come and are not done
+    work_urgent: Any = 0.0  # those of them that are due within an hour
 
 
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
@@ -318,46 +371,9 @@ class ScalingLimits:
     usd_per_replica_s: Floats  # (P,)
     slo: Slo
     drain_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class IntervalStats:
-    """What happened in one control interval. Per-pool fields have shape (P,), the rest are floats.
-
-    The fields from `standby` on stay 0 until a scenario has the part of the cluster they describe.
-    """
-
-    t_s: Any  # start of the interval
-    arrived: Any
-    admitted: Any
-    finished: Any
-    dropped: Any  # timed out in the queue or rejected at the door
-    lost: Any  # taken from a replica that went away
-    missed: Any  # outcomes outside the SLO, dropped and lost included
-    waiting: Any  # at the end of the interval
-    running: Any
-    ttft_sum_s: Any  # over admitted requests
-    tpot_sum_s: Any
-    need: Any  # replicas of the cheapest pool that the interval's rate asks for
-    churn: Any  # sum of |change of the bounded target|
-    started: Any  # replicas ordered
-    cost_usd: Any
-    output_tokens: Any  # of the finished requests
-    total_tokens: Any
-    ready_s: Any  # (P,) replica-seconds ready
-    pending_s: Any  # (P,) replica-seconds ordered and not ready
-    draining_s: Any  # (P,)
-    billed_node_s: Any  # (P,)
-    ready: Any  # (P,) at the end
-    pending: Any  # (P,)
-    draining: Any  # (P,)
-    nodes: Any  # (P,) nodes up at the end
-    target: Any  # (P,) bounded target in force at the end
-    standby: Any = 0.0
-    preempted: Any = 0.0
-    failed: Any = 0.0
-    energy_j: Any = 0.0
-    carbon_g: Any = 0.0
+    max_standby: Ints = field(default_factory=lambda: np.zeros(8, np.int64))  # (P,)
+    watts_per_replica: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) at l_SLO, host and PUE included
+    work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
 
 
 class Scaler(Protocol):

@@ -1,10 +1,11 @@
-"""A run over three pools whose whole end state is hashed; imported by compiled and by plain Python."""
+"""Runs over three plain pools, and with everything on, whose whole end state is hashed: compiled and plain alike."""
 
 from __future__ import annotations
 
 import hashlib
 
 import numpy as np
+from full_cluster import busy_load, everything
 
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.world import SimWorld
@@ -13,7 +14,13 @@ from rlscale.workloads.tokens import CHAT
 
 
 def digests(seeds: int, intervals: int) -> list[str]:
-    """One hash per seed."""
+    """One hash per seed and cluster."""
+    plain = [_digest(*_plain(intervals), seed, intervals, [3, 2, 1]) for seed in range(seeds)]
+    load = busy_load(intervals)
+    return plain + [_digest(everything(), load, seed, intervals, [2, 1, 1, 0]) for seed in range(seeds)]
+
+
+def _plain(intervals: int) -> tuple[ClusterSpec, Load]:
     pools = (
         Pool("h100", node_type("h100-x1"), service_profile("h100-8b"), 0, 8),
         Pool("a100", node_type("a100-x1"), service_profile("a100-8b"), 0, 8),
@@ -21,16 +28,19 @@ def digests(seeds: int, intervals: int) -> list[str]:
     )
     spec = ClusterSpec(pools, Slo(1.0, 0.05, 5000.0), substep_s=5.0, node_idle_s=60.0, drain_s=20.0)
     values = (90.0 + 60.0 * np.sin(np.arange(3 * intervals) / 40.0)).astype(np.float32)
-    load = Load("wave", 5.0, values, "poisson", (CHAT,), burstiness=3.0)
-    found = []
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        world = SimWorld(spec, [load], [seed], np.array([3, 2, 1]))
-        for _ in range(intervals):
-            world.apply(rng.integers(0, 6, (1, 3)))
-            world.wait()
-        digest = hashlib.sha256()
-        for name in ("cluster", "pool", "node", "slot", "queue", "cells", "classes", "hist", "scrape", "pool_scrape"):
-            digest.update(np.ascontiguousarray(getattr(world, name)).tobytes())
-        found.append(digest.hexdigest())
-    return found
+    return spec, Load("wave", 5.0, values, "poisson", (CHAT,), burstiness=3.0)
+
+
+STATE = ("cluster", "pool", "node", "slot", "queue", "cells", "classes", "hist", "scrape", "pool_scrape", "held")
+
+
+def _digest(spec: ClusterSpec, load: Load, seed: int, intervals: int, initial: list[int]) -> str:
+    rng = np.random.default_rng(seed)
+    world = SimWorld(spec, [load], [seed], np.array(initial))
+    for _ in range(intervals):
+        world.apply(rng.integers(0, 6, (1, len(initial))))
+        world.wait()
+    digest = hashlib.sha256()
+    for name in STATE:
+        digest.update(np.ascontiguousarray(getattr(world, name)).tobytes())
+    return digest.hexdigest()

@@ -17,6 +17,7 @@ PACKAGES = ("rlscale", "envs", "agents", "experiments")
 # A module may import from its own level and from below; the longest matching name counts.
 LEVELS = {
     "rlscale.types": 1,
+    "rlscale.parts": 1,
     "rlscale.errors": 1,
     "rlscale.yaml_place": 1,
     "rlscale.monitor": 2,
@@ -25,6 +26,7 @@ LEVELS = {
     "rlscale.execute": 2,
     "rlscale.feedback": 2,
     "rlscale.features": 2,
+    "rlscale.allocation": 2,
     "rlscale.actions": 2,
     "rlscale.network": 2,
     "rlscale.registry": 2,
@@ -35,6 +37,9 @@ LEVELS = {
     "rlscale.policy": 3,
     "rlscale.policy_folder": 3,
     "rlscale.scenario": 3,
+    "rlscale.scenario_file": 3,
+    "rlscale.scenario_pool": 3,
+    "rlscale.spot_series": 3,
     "rlscale.optimal": 3,
     "rlscale.deploy": 4,
     "rlscale.autoscaler": 3,
@@ -53,7 +58,8 @@ BLIND = [
     *[
         (f"rlscale.sim.{engine}", ("gymnasium", "rlscale.feedback", "rlscale.monitor", "rlscale.features"),
          "an engine knows physics, not rewards or observations")
-        for engine in ("fluid", "naive", "request", "lifecycle")
+        for engine in ("fluid", "naive", "request", "lifecycle", "node", "nodes", "standby", "fleet", "supply", "work",
+                       "spread", "power", "partitions")
     ],
     ("agents", ("rlscale.sim", "rlscale.workloads"), "a scaler knows neither the world nor the true future"),
 ]  # fmt: skip

@@ -11,7 +11,8 @@ import pytest
 from agents.headroom import Headroom
 from envs import get_scenario
 from envs.cluster_env import ClusterEnv
-from rlscale.actions import LEVELS, allocate_many
+from rlscale.actions import LEVELS
+from rlscale.allocation import allocate_many
 from rlscale.execute import allocate
 from rlscale.feedback import Scale, reward
 from rlscale.loop import initial_replicas, run

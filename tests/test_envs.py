@@ -24,7 +24,7 @@ from envs.sb3 import REWARD_ZERO, ClusterVecEnv
 from envs.vector import ClusterVectorEnv
 from rlscale.actions import MAPS, ActionMap, Delta, action_map, described, from_manifest
 from rlscale.checks import limits_of, observation
-from rlscale.errors import PolicyError
+from rlscale.errors import PolicyError, ScenarioError
 from rlscale.loop import run
 from rlscale.scenario import Scenario
 from rlscale.types import Decision, Observation, ScalingLimits
@@ -53,6 +53,11 @@ def test_both_checkers_pass_on_every_action_map(kind: str) -> None:
     env.scenario = replace(env.scenario, horizon_s=600.0)
     check_env(env, skip_render_check=True)
     check_sb3(env)
+
+
+def test_an_id_whose_dynamics_have_changed_is_refused_and_names_the_new_one() -> None:
+    with pytest.raises(ScenarioError, match=r"'rlscale/Chat-Mixed-v0' had other dynamics .* use rlscale/Chat-Mixed-v1"):
+        get_scenario("rlscale/Chat-Mixed-v0")
 
 
 def test_ids_are_made_singly_and_as_vectors_and_their_specs_serialise() -> None:

@@ -41,7 +41,7 @@ ANYTHING = st.one_of(st.floats(), st.integers(-(10**9), 10**9), st.none())
 
 # bound, a ladder
 def test_a_whole_number_within_the_limits_passes_without_a_word():
-    assert bound(Decision((7,), "wanted"), ONE, [3]) == ((7,), "")
+    assert bound(Decision((7,), "wanted"), ONE, [3])[:2] == ((7,), "")
 
 
 def test_a_fraction_is_rounded_up_and_a_rounding_error_is_not():
@@ -50,14 +50,14 @@ def test_a_fraction_is_rounded_up_and_a_rounding_error_is_not():
 
 
 def test_minimum_and_maximum_hold_and_are_named():
-    assert bound(Decision((0,)), ONE, [3]) == ((1,), "pool 0: 0 asked, 1 by minimum 1")
-    assert bound(Decision((99,)), ONE, [3]) == ((40,), "pool 0: 99 asked, 40 by maximum 40")
+    assert bound(Decision((0,)), ONE, [3])[:2] == ((1,), "pool 0: 0 asked, 1 by minimum 1")
+    assert bound(Decision((99,)), ONE, [3])[:2] == ((40,), "pool 0: 99 asked, 40 by maximum 40")
 
 
 def test_step_limits_hold_one_decision_back():
     steps = StepLimits(add=4, remove=1)
-    assert bound(Decision((20,)), ONE, [10], steps) == ((14,), "pool 0: 20 asked, 14 by step limit")
-    assert bound(Decision((2,)), ONE, [10], steps) == ((9,), "pool 0: 2 asked, 9 by step limit")
+    assert bound(Decision((20,)), ONE, [10], steps)[:2] == ((14,), "pool 0: 20 asked, 14 by step limit")
+    assert bound(Decision((2,)), ONE, [10], steps)[:2] == ((9,), "pool 0: 2 asked, 9 by step limit")
 
 
 def test_minimum_and_maximum_win_over_step_limits():
@@ -68,7 +68,7 @@ def test_minimum_and_maximum_win_over_step_limits():
 
 @pytest.mark.parametrize("asked", [math.nan, math.inf, -math.inf, None, "7"])
 def test_what_cannot_be_read_holds_the_target(asked: object):
-    target, reason = bound(Decision((asked,)), ONE, [5])  # type: ignore[arg-type]
+    target, reason, _ = bound(Decision((asked,)), ONE, [5])  # type: ignore[arg-type]
     assert target == (5,)
     assert "held" in reason
 
@@ -78,16 +78,27 @@ def test_one_unreadable_pool_does_not_hold_the_others():
 
 
 def test_a_target_for_another_number_of_pools_holds():
-    assert bound(Decision((3, 3)), ONE, [5]) == ((5,), "held: 2 targets for 1 pools")
+    assert bound(Decision((3, 3)), ONE, [5])[:2] == ((5,), "held: 2 targets for 1 pools")
 
 
 def test_neither_target_nor_capacity_holds():
-    assert bound(Decision(reason="nothing"), ONE, [5]) == ((5,), "held: capacity nan asked")
+    assert bound(Decision(reason="nothing"), ONE, [5])[:2] == ((5,), "held: capacity nan asked")
+
+
+def test_standby_is_whole_and_within_its_maximum_or_left_alone():
+    limits = replace(limits_of(2), max_standby=np.array([3, 0]))
+    assert bound(Decision((5, 5), standby=(2, 0)), limits, [5, 5]) == ((5, 5), "", (2, 0))
+    assert bound(Decision((5, 5), standby=(1.2, 4)), limits, [5, 5]).standby == (2, 0)  # type: ignore[arg-type]
+    assert bound(Decision((5, 5), standby=(9, -4)), limits, [5, 5]).standby == (3, 0)
+    assert bound(Decision((5, 5)), limits, [5, 5]).standby == ()
+    for asked in ((1,), (1, math.nan), (None, 1)):
+        held = bound(Decision((5, 5), standby=asked), limits, [5, 5])  # type: ignore[arg-type]
+        assert held.standby == () and "standby held" in held.reason
 
 
 def test_wanted_capacity_becomes_replicas():
-    assert bound(Decision(capacity_per_s=41.0), ONE, [5]) == ((5,), "")
-    assert bound(Decision(capacity_per_s=40.0), ONE, [5]) == ((4,), "")
+    assert bound(Decision(capacity_per_s=41.0), ONE, [5])[:2] == ((5,), "")
+    assert bound(Decision(capacity_per_s=40.0), ONE, [5])[:2] == ((4,), "")
 
 
 @given(limits=POOLS, asked=st.lists(ANYTHING, max_size=5), capacity=st.floats(), data=st.data())
@@ -95,7 +106,7 @@ def test_every_decision_ends_whole_and_within_the_limits(limits, asked, capacity
     count = len(limits.seats)
     current = data.draw(st.lists(st.integers(0, 60), min_size=count, max_size=count))
     steps = data.draw(st.sampled_from([StepLimits(), StepLimits(2, 1)]))
-    target, reason = bound(Decision(tuple(asked), "", capacity), limits, current, steps)
+    target, reason, _ = bound(Decision(tuple(asked), "", capacity), limits, current, steps)
     assert all(isinstance(replicas, int) for replicas in target)
     assert all(low <= n <= high for n, low, high in zip(target, limits.min_replicas, limits.max_replicas, strict=True))
     if target != tuple(asked) and asked:
@@ -105,15 +116,15 @@ def test_every_decision_ends_whole_and_within_the_limits(limits, asked, capacity
 @given(limits=POOLS, current=st.integers(0, 60))
 def test_binding_twice_changes_nothing_more(limits: ScalingLimits, current: int):
     once = bound(Decision(capacity_per_s=37.0), limits, [current] * len(limits.seats)).target
-    assert bound(Decision(once), limits, once) == (once, "")
+    assert bound(Decision(once), limits, once) == (once, "", ())
 
 
 # allocate
 def test_the_cheaper_capacity_is_filled_first_whatever_a_replica_costs():
     fleet = pools((10, 2.0, 0, 4), (2, 0.3, 0, 10))  # 0.20 and 0.15 USD per capacity
     assert by_price(fleet) == [1, 0]
-    assert allocate(15.0, fleet) == ((0, 8), "")
-    assert allocate(25.0, fleet) == ((1, 10), "")
+    assert allocate(15.0, fleet)[:2] == ((0, 8), "")
+    assert allocate(25.0, fleet)[:2] == ((1, 10), "")
 
 
 def test_textbook_allocation_by_price():
@@ -126,7 +137,7 @@ def test_a_minimum_of_a_dear_pool_counts_towards_the_capacity():
 
 
 def test_capacity_out_of_reach_is_said():
-    assert allocate(10.0, pools((1, 1, 0, 3), (1, 1, 0, 3))) == ((3, 3), "10/s asked, 6/s at every maximum")
+    assert allocate(10.0, pools((1, 1, 0, 3), (1, 1, 0, 3)))[:2] == ((3, 3), "10/s asked, 6/s at every maximum")
 
 
 def test_a_pool_that_cannot_meet_the_slo_keeps_its_minimum():
@@ -134,12 +145,12 @@ def test_a_pool_that_cannot_meet_the_slo_keeps_its_minimum():
 
 
 def test_no_demand_is_the_minimum():
-    assert allocate(0.0, pools((10, 1, 1, 9), (10, 5, 2, 9))) == ((1, 2), "")
+    assert allocate(0.0, pools((10, 1, 1, 9), (10, 5, 2, 9)))[:2] == ((1, 2), "")
 
 
 @given(limits=POOLS, capacity=st.floats(0, 1e4))
 def test_allocated_capacity_covers_the_demand_and_no_replica_is_idle(limits: ScalingLimits, capacity: float):
-    target, reason = allocate(capacity, limits)
+    target, reason, _ = allocate(capacity, limits)
     carried = carried_per_s(target, limits)
     full = tuple(int(high) for high in limits.max_replicas)
     assert carried >= capacity - 1e-6 or (target == full and reason)

@@ -42,7 +42,9 @@ def seen_by(known: ScalingLimits, rng: np.random.Generator, step: int, rows: int
         ttft_s=metric(3.0), tpot_s=metric(0.1), attainment=metric(1.0), compute_occupancy=metric(2.0, POOLS),
         memory_occupancy=metric(1.0, POOLS), ready=ready, pending=pending.sum(axis=2),
         pending_by_age=pending.astype(np.float64), target=ready + 1, ready_at_scrape=ready,
-        draining=rng.integers(0, 2, (rows, POOLS)),
+        draining=rng.integers(0, 2, (rows, POOLS)), standby=rng.integers(0, 3, (rows, POOLS)),
+        carbon_g_per_kwh=800.0 * rng.random((rows, POOLS)), work_waiting=4e9 * rng.random(rows),
+        work_urgent=1e9 * rng.random(rows),
     )  # fmt: skip
 
 
@@ -51,6 +53,7 @@ def by_the_table(known: ScalingLimits, seen: Observation, rates: list[float], go
     capacity = known.capacity_per_s
     served = max(float(seen.ready[r] @ capacity), float(capacity.min()))
     largest = float(known.max_replicas @ capacity)
+    work_per_h = max(1.0, 3600.0 * known.max_replicas @ known.work_tokens_per_s[:POOLS])
     mean = {window: np.mean(rates[-round(window / INTERVAL_S) :]) for window in WINDOWS_S}
     angle = {name: 2.0 * math.pi * seen.week_s[r] / period for name, period in (("day", 86_400.0), ("week", 604_800.0))}
     value = {
@@ -73,6 +76,11 @@ def by_the_table(known: ScalingLimits, seen: Observation, rates: list[float], go
         "missing": float(not 0.0 <= seen.arrival_per_s[r] < math.inf),
         "lead_median": known.start_median_s.max() / 600.0,
         "lead_p95": known.start_p95_s.max() / 600.0,
+        "standby": seen.standby[r] @ capacity / served,
+        "carbon_least": seen.carbon_g_per_kwh[r].min() / 500.0,
+        "carbon_spread": np.ptp(seen.carbon_g_per_kwh[r]) / 500.0,
+        "work_waiting": seen.work_waiting[r] / work_per_h,
+        "work_urgent": seen.work_urgent[r] / work_per_h,
     }  # fmt: skip
     return np.clip([value[name] for name, *_ in FEATURES], LOWEST, HIGHEST)
 

@@ -27,10 +27,10 @@ from rlscale.policy_folder import MANIFEST, WEIGHTS, load_policy, save_policy, s
 from rlscale.types import ScalerKind
 
 
-def some_network(outputs: int, seed: int = 0, kind: str = "mlp") -> Network:
+def some_network(outputs: int, seed: int = 0, kind: str = "mlp", inputs: int = len(NAMES)) -> Network:
     """Random weights."""
     rng = np.random.default_rng(seed)
-    wide, tensors = len(NAMES), {}
+    wide, tensors = inputs, {}
     if kind != "mlp":
         stack = {"gru": 24, "lstm": 32}[kind]
         shapes = {"weight_ih": (stack, wide), "weight_hh": (stack, 8), "bias_ih": (stack,), "bias_hh": (stack,)}
@@ -39,7 +39,7 @@ def some_network(outputs: int, seed: int = 0, kind: str = "mlp") -> Network:
     for i, (low, high) in enumerate([(wide, 8), (8, outputs)]):
         tensors[f"{i}.weight"] = rng.normal(size=(high, low)).astype(np.float32)
         tensors[f"{i}.bias"] = rng.normal(size=high).astype(np.float32)
-    return Network(tensors, len(NAMES), outputs, kind)
+    return Network(tensors, inputs, outputs, kind)
 
 
 def always(action: int, outputs: int) -> Network:
@@ -235,3 +235,13 @@ def test_a_policy_in_the_loop_does_what_it_does_in_a_batch(kind: str, name: str)
         batch.step(preferred(outputs, actions.mask(batch.seen, batch.known), sizes))
         features = batch.observation
         assert batch.world.pool["target"][0].sum() == series["target"][i]
+
+
+def test_a_policy_of_fewer_features_takes_the_first_ones(tmp_path: Path) -> None:
+    """Features are only ever added at the end: a policy from before sees what it was trained on."""
+    network = some_network(12, inputs=len(FEATURES) - 5)
+    save_policy(tmp_path / "older", network, Headroom(), 1, 15.0, {})
+    manifest = json.loads((tmp_path / "older" / MANIFEST).read_text())
+    assert [entry[0] for entry in manifest["features"]] == list(NAMES[:-5])
+    policy = load_policy(tmp_path / "older", chat_limits())
+    assert policy.decide(observation(chat_limits())).target

@@ -19,6 +19,9 @@ from rlscale.scenario import REFERENCE_FILE, check_unloaded, load_scenario
 
 NAMES = scenario_names()
 REFERENCE: dict[str, Any] = json.loads((scenario_path("chat").parent / REFERENCE_FILE).read_text())
+# Scenarios about the size of a replica, where one may be enough; half a GPU is worth a choice in a small fleet only.
+ONE_SIZE_OR_ANOTHER = ("chat-partitions", "vertical-70b")
+SMALL = ("chat-partitions",)
 
 
 def changed(folder: Path, name: str = "chat", **fields: Any) -> Path:
@@ -28,8 +31,8 @@ def changed(folder: Path, name: str = "chat", **fields: Any) -> Path:
     return path
 
 
-def test_there_are_at_least_eight_and_each_says_what_it_tests() -> None:
-    assert len(NAMES) >= 8
+def test_there_are_at_least_sixteen_and_each_says_what_it_tests() -> None:
+    assert len(NAMES) >= 16
     assert len({get_scenario(name).summary for name in NAMES}) == len(NAMES)
 
 
@@ -40,8 +43,11 @@ def test_every_scenario_meets_its_slo_unloaded_and_needs_eight_to_sixteen_replic
     known = check_unloaded(scenario)
     loads = [scenario.sample_load("train", seed) for seed in range(TRAINING_LOADS)]
     need = float(np.mean([need_series(load, scenario.cluster, known).mean() for load in loads]))
-    assert 7.5 <= need <= 16.0
-    assert known.min_replicas.sum() >= 2
+    if name in SMALL:
+        assert 1.5 <= need <= 3.0
+    else:
+        assert 7.5 <= need <= 16.0
+    assert known.min_replicas.sum() >= (1 if name in ONE_SIZE_OR_ANOTHER else 2)
 
 
 @pytest.mark.parametrize("name", NAMES)

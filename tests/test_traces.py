@@ -105,6 +105,12 @@ def test_a_truncated_gzip_a_folder_and_a_missing_file_are_refused(tmp_path: Path
             read(tmp_path / name)
 
 
+def test_chats_that_need_a_table_first_are_refused_and_told_how(tmp_path: Path) -> None:
+    (tmp_path / "qwen.jsonl").write_text('{"chat_id": 0, "timestamp": 0.1, "input_length": 3, "output_length": 4}\n')
+    with pytest.raises(TraceError, match=r"qwen\.jsonl.*line 1.*Qwen-Bailian.*traces fetch"):
+        read(tmp_path / "qwen.jsonl")
+
+
 def test_the_commands_print_and_refuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(HEAD + "".join(f"{i / 2},10,5\n" for i in range(4000)))

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
+from rlscale.parts import Admission, Grid
 from rlscale.sim.company import company_table
 from rlscale.sim.kappa import Kappa
 from rlscale.sim.laws import demand
-from rlscale.sim.records import DEMAND, LAW, POOL_SPEC, SPEC, records
+from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, SLEEPS, SPEC, STOPS, records
+from rlscale.sim.supply import ALL, CELL_S, OPEN, SPOT, UP, Supply, needed, supply
 from rlscale.sim.tables import kv_spread_s, output_classes, points
-from rlscale.types import ClusterSpec, Load, Pool, TokenLaw
+from rlscale.types import WORK_STEP_S, ClusterSpec, Load, Pool, TokenLaw
 
 Records = NDArray[Any]
+NO_SUPPLY = Supply(np.full((1, 1), ALL, np.uint8), CELL_S, 1)
+# Deferrable sequences join a replica until a decode pass takes this share of the TPOT that the SLO allows: what is left
+# is for the prompts of interactive requests, which make their passes longer.
+WORK_PASS_SHARE = 0.6
+NEVER_S = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +41,11 @@ class Tables:
     law: Records  # (loads,)
     block: NDArray[np.int64]  # (loads, blocks): which token law
     block_steps: int
+    supply: NDArray[np.uint8]  # (P, cells) codes, see supply.py
+    grid: NDArray[np.float64]  # (P, hours, 2) gCO2 and USD per kWh, from Monday 00:00
+    work: NDArray[np.float64]  # (loads, cells) deferrable tokens that have come so far
+    degraded: NDArray[np.int64]  # (token laws,) which law takes the place of each while answers are cut
+    held: int  # intervals that the HPA looks back before it lets a target fall
 
 
 def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, kappa: Kappa) -> Tables:
@@ -44,14 +56,16 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, k
                 f"load '{load.name}' has cells of {load.step_s:g} s; expected the sub-step of {spec.substep_s:g} s"
             )
     laws = list(dict.fromkeys(token_law for load in loads for token_law in load.tokens))
+    degraded = _with_degraded(spec.admission, laws)
     block, block_steps = _blocks(loads, laws, spec.substep_s)
     demands = records((len(laws), len(spec.pools)), DEMAND)
     for i, token_law in enumerate(laws):
         for p, pool in enumerate(spec.pools):
             _fill_demand(demands[i, p], pool, token_law)
+    kept = supply(spec, max(load.duration_s for load in loads)) if needed(spec) else NO_SUPPLY
     return Tables(
-        _spec_record(spec, log_events, kappa),
-        _pool_records(spec.pools),
+        _spec_record(spec, loads, kept, log_events, kappa),
+        _pool_records(spec),
         demands,
         np.stack([np.stack([points(pool.profile, token_law) for pool in spec.pools]) for token_law in laws]),
         np.stack([output_classes(token_law) for token_law in laws]),
@@ -59,10 +73,15 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, k
         _law_records(loads),
         block,
         block_steps,
+        kept.codes if needed(spec) else np.full((len(spec.pools), 1), ALL, np.uint8),
+        _grid(spec),
+        _work(loads),
+        degraded,
+        max(1, math.ceil(spec.actuator.stabilization_s / spec.interval_s - 1e-9)),
     )
 
 
-def _spec_record(spec: ClusterSpec, log_events: bool, kappa: Kappa) -> Records:
+def _spec_record(spec: ClusterSpec, loads: Sequence[Load], kept: Supply, log_events: bool, kappa: Kappa) -> Records:
     record = records((1,), SPEC)
     row = record[0]
     h = spec.substep_s
@@ -75,23 +94,97 @@ def _spec_record(spec: ClusterSpec, log_events: bool, kappa: Kappa) -> Records:
     row["bill_from_order"], row["log_events"] = spec.bill_from == "order", log_events
     row["ttft_s"], row["ttft_s_per_token"] = spec.slo.ttft_s, 1.0 / spec.slo.ttft_tokens_per_s
     row["tpot_s"] = spec.slo.tpot_s
+    row["interval_s"], row["node_delay_after_add_s"] = spec.interval_s, spec.node_delay_after_add_s
+    row["has_supply"], row["supply_starts"] = needed(spec), kept.starts
+    row["supply_steps"] = max(1, round(kept.cell_s / h))
+    row["tolerance"] = spec.actuator.tolerance
+    failures, admission = spec.failures, spec.admission
+    row["fails"] = failures.replica_per_h > 0.0 or failures.node_per_h > 0.0
+    row["requeue"] = failures.running == "requeued"
+    row["energy"], row["pue"] = spec.energy.measured, spec.energy.pue
+    row["rejects"], row["degrades"] = admission.policy == "reject", admission.policy == "degrade"
+    row["max_waiting"] = admission.max_waiting
+    row["has_work"] = any(load.work_per_s.any() for load in loads)
+    row["work_pass_s"] = WORK_PASS_SHARE * min(spec.slo.tpot_s, 1.0)
+    row["deadline_steps"] = round(min(NEVER_S, *(load.deadline_s for load in loads)) / h)
     for name, value in asdict(kappa).items():
         row[f"k_{name}"] = value
     return record
 
 
-def _pool_records(pools: Sequence[Pool]) -> Records:
-    record = records((len(pools),), POOL_SPEC)
-    for row, pool in zip(record, pools, strict=True):
+def _pool_records(spec: ClusterSpec) -> Records:
+    record = records((len(spec.pools),), POOL_SPEC)
+    families = [pool.family for pool in spec.pools]
+    for row, pool in zip(record, spec.pools, strict=True):
         profile = pool.profile
         row["slots_per_node"] = pool.slots_per_node
         row["min_replicas"], row["max_replicas"] = pool.min_replicas, pool.max_replicas
         row["batching"], row["service_cv2"] = profile.batching, profile.service_cv2
         row["node_median_s"], row["node_sigma"] = pool.node.provisioning.median_s, pool.node.provisioning.sigma
-        row["cold_median_s"], row["cold_sigma"] = profile.cold_start.median_s, profile.cold_start.sigma
-        row["warm_median_s"], row["warm_sigma"] = profile.warm_start.median_s, profile.warm_start.sigma
+        for name, stages in (("cold", profile.cold), ("warm", profile.warm)):
+            row[f"{name}_stages"] = len(stages)
+            row[f"{name}_median_s"][: len(stages)] = [stage.median_s for stage in stages]
+            row[f"{name}_sigma"][: len(stages)] = [stage.sigma for stage in stages]
         row["kv_capacity_tokens"], row["chunk_tokens"] = profile.kv_capacity_tokens, profile.chunk_tokens
+        market = spec.spot if pool.spot else None
+        row["spot"], row["notice_s"] = market is not None, market.notice_s if market else 0.0
+        row["needs"] = OPEN | UP | (SPOT if market else 0)
+        row["family"] = families.index(pool.family) if pool.family else -1
+        _fill_standby(row, pool)
+        nodes, slots = records_per_pool(pool)
+        hours = spec.interval_s / 3600.0
+        row["nodes"] = nodes
+        row["replica_fails"] = spec.failures.replica_per_h * hours * slots
+        row["node_fails"] = spec.failures.node_per_h * hours * nodes
+        row["gpus_per_node"] = pool.node.gpus
+        row["gpus_per_replica"] = profile.gpus_per_replica * profile.gpu_share
+        for name, watts in asdict(pool.node.power).items():
+            row[name] = watts
     return record
+
+
+def records_per_pool(pool: Pool) -> tuple[int, int]:
+    """Nodes and slots to keep records for: draining replicas and those in standby do not count against the maximum."""
+    nodes = 2 * math.ceil((pool.max_replicas + pool.max_standby) / pool.slots_per_node) + 2
+    return nodes, nodes * pool.slots_per_node
+
+
+def _fill_standby(row: Any, pool: Pool) -> None:
+    row["standby"] = {"none": NO_STANDBY, "stopped": STOPS, "sleeping": SLEEPS}[pool.standby]
+    wake = {"none": None, "stopped": pool.node.wake_stopped, "sleeping": pool.node.wake_sleeping}[pool.standby]
+    if wake is not None:
+        row["wake_median_s"], row["wake_sigma"] = wake.median_s, wake.sigma
+
+
+def _with_degraded(admission: Admission, laws: list[TokenLaw]) -> NDArray[np.int64]:
+    """Adds the laws with cut answers to `laws`; which of them stands for each."""
+    if admission.policy != "degrade":
+        return np.arange(len(laws))
+    cut = [replace(law, output_tokens=tuple(min(tokens, admission.degraded_tokens) for tokens in law.output_tokens))
+           for law in laws]  # fmt: skip
+    laws.extend(law for law in dict.fromkeys(cut) if law not in laws)
+    return np.array([*(laws.index(law) for law in cut), *range(len(cut), len(laws))])
+
+
+def _grid(spec: ClusterSpec) -> NDArray[np.float64]:
+    given = dict(spec.energy.grids)
+    grids = [given.get(pool.zone, Grid()) for pool in spec.pools]
+    series = [(grid.carbon_g_per_kwh, grid.usd_per_kwh) for grid in grids]
+    hours = math.lcm(*(len(values) for pair in series for values in pair))
+    return np.array([[np.resize(values, hours) for values in pair] for pair in series]).transpose(0, 2, 1).copy()
+
+
+def _work(loads: Sequence[Load]) -> NDArray[np.float64]:
+    """Running sums per cell; of one cell only where nothing can be deferred."""
+    if not any(load.work_per_s.any() for load in loads):
+        return np.zeros((len(loads), 1))
+    work = np.zeros((len(loads), max(len(load.values) for load in loads)))
+    for row, load in zip(work, loads, strict=True):
+        cells = len(load.values)
+        at = np.minimum((np.arange(cells) * load.step_s / WORK_STEP_S).astype(int), len(load.work_per_s) - 1)
+        row[:cells] = np.cumsum(load.work_per_s[at] * load.step_s)
+        row[cells:] = row[cells - 1]
+    return work
 
 
 def _fill_demand(row: Any, pool: Pool, token_law: TokenLaw) -> None:
@@ -129,6 +222,8 @@ def _law_records(loads: Sequence[Load]) -> Records:
     record = records((len(loads),), LAW)
     for row, load in zip(record, loads, strict=True):
         row["poisson"], row["burstiness"] = load.law == "poisson", max(1.0, load.burstiness)
+        row["continues"] = load.continues
+        row["returns"] = 1.0 - math.exp(-load.step_s / load.think_s) if load.continues > 0.0 else 0.0
         row["bursty"], row["company"] = load.burstiness > 1.0, company_table(float(f"{max(1.0, load.burstiness):.3g}"))
     return record
 

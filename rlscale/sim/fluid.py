@@ -16,14 +16,16 @@ import math
 
 from rlscale.sim import lifecycle, luck
 from rlscale.sim.company import companions
+from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_draining
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
-from rlscale.sim.tables import CLASSES, POINTS, SETS
+from rlscale.sim.power import consume
+from rlscale.sim.records import ADMITTED, BEHIND, PROGRESS, TTFT_MEAN, TTFT_OK
+from rlscale.sim.spread import spread
+from rlscale.sim.tables import CLASSES, EACH, POINTS, SETS
+from rlscale.sim.work import take_work
 
 SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
-EACH = 1.0 / CLASSES  # share of a cohort in one class of answer lengths
-ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4  # columns of a cell of admissions
-COLUMNS = 5
 SOON = 20.0  # iterations: about the shortest answers
 PACE_S = 5.0  # over which admissions of a replica are smoothed
 RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by its logarithm
@@ -31,93 +33,73 @@ RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by 
 
 @kernel
 def run_batch(first, last, frozen, cluster, pool, node, slot, queue, cells, classes, hist, scrape, pool_scrape,
-              events, spec, pool_spec, demands, point, output, bank, law, block, block_steps):  # fmt: skip
+              events, held, spec, pool_spec, demands, point, output, bank, law, block, block_steps, supply, grid, work,
+              degraded):  # fmt: skip
     """One control interval of the clusters `first` to `last - 1`."""
     for r in range(first, last):
+        load = cluster[r].load
         run_interval(
             frozen, cluster[r], pool[r], node[r], slot[r], queue[r], cells[r], classes[r], hist[r], scrape[r],
-            pool_scrape[r], events[r], spec[0], pool_spec, demands, point, output, bank[cluster[r].load],
-            law[cluster[r].load], block[cluster[r].load], block_steps,
+            pool_scrape[r], events[r], held[r], spec[0], pool_spec, demands, point, output, bank[load], law[load],
+            block[load], block_steps, supply, grid, work[load], degraded,
         )  # fmt: skip
 
 
 @kernel
-def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, events,
-                 spec, pool_spec, demands, point, output, values, law, block, block_steps):  # fmt: skip
+def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, events, held,
+                 spec, pool_spec, demands, point, output, values, law, block, block_steps, supply, grid, work,
+                 degraded):  # fmt: skip
     """One control interval. `frozen`: arrivals have stopped, the fleet stays, nothing is billed."""
     h = spec.substep_s
     for step in range(spec.substeps):
         now_s = c.step * h
         if not frozen:
+            if spec.has_supply and c.step >= c.supply_step:
+                change_supply(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events, supply)
             if step == spec.control_step:
-                _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events)
+                if spec.fails:
+                    fail(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, events)
+                apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events, held)
             for p in range(pools.shape[0]):
                 if pools[p].next_event_s <= now_s:
-                    expired = lifecycle.advance(now_s, p, pools[p], nodes[p], slots[p], spec, pool_spec[p], events)
-                    _lose_draining(expired, c, pools[p], hist)
+                    expired = lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
+                    lose_draining(expired, c, pools[p], hist, spec)
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
-        _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
+        if spec.degrades and _waiting(c) > spec.max_waiting * _ready(pools):
+            kind = degraded[kind]
+            c.degraded_steps += 1
+        finished = c.finished
+        _arrive(frozen, c, pools, queue, hist, spec, kind, demands, values, law, pool_spec)
         _lose_patience(c, queue, hist, spec)
+        if spec.has_work:
+            take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
         _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
         for p in range(pools.shape[0]):
             q = pools[p]
-            if q.draining > 0:
-                _drain(now_s + h, p, c, q, nodes[p], slots[p], hist, spec, pool_spec[p], demands[kind, p], events)
             if not frozen:
                 q.ready_s += h * q.ready
                 q.pending_s += h * q.pending
                 q.draining_s += h * q.draining
                 q.node_s += h * q.nodes_billed
+                if pool_spec[p].standby:
+                    q.standby_s += h * q.standby
+                    q.stopped_s += h * q.nodes_stopped
+                if spec.energy:
+                    consume(now_s, c, q, spec, pool_spec[p], demands[kind, p], grid[p])
+        # After all books: what has drained by now was there until now, and its node may change pools.
+        for p in range(pools.shape[0]):
+            if pools[p].draining > 0:
+                drain(now_s + h, p, c, pools, nodes, slots, hist, spec, pool_spec, demands[kind, p], events)
+        if law.continues > 0.0:
+            c.thinking += law.continues * (c.finished - finished)
         c.step += 1
         if step + 1 == spec.scrape_step:
             _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, kind, demands)
     c.interval += 1
 
 
-@kernel
-def _apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec, events):
-    """Put the wanted targets in force; the sequences of draining replicas leave the ready ones with them."""
-    for p in range(pools.shape[0]):
-        q = pools[p]
-        c.churn += abs(q.wanted - q.target)
-        q.target = q.wanted
-        if q.target == q.ready + q.pending:
-            continue
-        before = q.ready
-        drained = lifecycle.apply_target(
-            now_s, c.seed, c.interval, p, q, nodes[p], slots[p], spec, pool_spec[p], events
-        )
-        if drained > 0:
-            share = drained / before
-            moved_ok = _thin_cells(share, c.step, cells[p], classes[p])
-            moved = share * q.running
-            if moved > 0.0:
-                q.drain_ok = (q.drain_ok * q.drain_running + moved_ok) / (q.drain_running + moved)
-                q.drain_running += moved
-            q.running -= moved
-            q.drift *= 1.0 - share
-
-
-@kernel
-def _thin_cells(share, step, cells, classes):
-    """Take `share` of every unfinished request out of the cells; returns the taken ones whose TTFT met the SLO."""
-    mask = cells.shape[0] - 1
-    taken_ok = 0.0
-    oldest = step
-    for j in range(CLASSES):
-        at = int(classes[j, 0])
-        oldest = min(oldest, at)
-        for i in range(at, step):
-            cell = cells[i & mask]
-            left = (1.0 - classes[j, 1]) if i == at else 1.0
-            taken_ok += share * left * cell[ADMITTED] * cell[TTFT_OK] * EACH
-    for i in range(oldest, step):
-        cells[i & mask, ADMITTED] *= 1.0 - share
-    return taken_ok
-
-
 @inlined
-def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec):
+def _arrive(frozen, c, pools, queue, hist, spec, kind, demands, values, law, pool_spec):
     """Draw or read this sub-step's requests; the ones that fit into no pool's memory are turned away."""
     count = 0.0
     at = c.cell + c.step
@@ -127,6 +109,11 @@ def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
             count *= spec.substep_s
             if pool_spec[0].batching:
                 count = luck.poisson(count, luck.uniform(c.seed, luck.COUNTS, 0, c.step, 0))
+    if law.continues > 0.0 and not frozen:
+        back = luck.poisson(c.thinking * law.returns, luck.uniform(c.seed, luck.RETURNS, 0, c.step, 0))
+        back = min(back, c.thinking)
+        c.thinking -= back
+        count += back
     c.arrived += count
     if law.bursty:
         share = min(1.0, spec.substep_s / RATE_S) if c.step > 0 else 1.0
@@ -139,8 +126,27 @@ def _arrive(frozen, c, queue, hist, spec, kind, demands, values, law, pool_spec)
         c.missed += over * count
         hist[:, INF_BIN] += over * count
         count -= over * count
+    if spec.rejects and _waiting(c) > spec.max_waiting * _ready(pools):
+        c.dropped += count
+        c.missed += count
+        hist[:, INF_BIN] += count
+        count = 0.0
     c.queued += count
     queue[c.step & (queue.shape[0] - 1)] = c.queued
+
+
+@inlined
+def _waiting(c):
+    return max(0.0, c.queued - c.left)
+
+
+@inlined
+def _ready(pools):
+    """Ready replicas of all pools, at least one."""
+    count = 0
+    for p in range(pools.shape[0]):
+        count += pools[p].ready
+    return max(1, count)
 
 
 @inlined
@@ -161,21 +167,23 @@ def _lose_patience(c, queue, hist, spec):
 
 @inlined
 def _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law):
-    """Admit what seats and prompt budget allow, in proportion to each pool's room, and let the pools compute.
+    """Admit what seats and prompt budget allow, spread over the pools, and let the pools compute.
 
     Whole arrays and indices are passed, not views: making one costs about 10 ns (an atomic reference count).
     """
     h = spec.substep_s
     room = 0.0
     for p in range(pools.shape[0]):
-        room += _room(h, pools[p], pool_spec[p], demands[kind, p])
+        pools[p].room = _room(h, pools[p], pool_spec[p], demands[kind, p])
+        room += pools[p].room
     admitted = min(max(0.0, c.queued - c.left), room)
     first = c.left
+    if pools.shape[0] > 1:
+        spread(h, admitted, pools, pool_spec, demands, kind)
+    else:
+        pools[0].part = admitted
     for p in range(pools.shape[0]):
-        part = 0.0
-        if room > 0.0:
-            own = _room(h, pools[p], pool_spec[p], demands[kind, p]) if pools.shape[0] > 1 else room
-            part = admitted * own / room
+        part = pools[p].part
         if pool_spec[p].batching:
             _batch(part, admitted, first, c, p, pools[p], queue, cells, classes, hist, spec, pool_spec[p], kind,
                    demands[kind, p], point, output, law)  # fmt: skip
@@ -209,21 +217,24 @@ def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, po
     replicas = max(1, q.ready)
     a = part / replicas
     b_old = max(0.0, (q.running + q.drift) / replicas)
+    c0 = d.c0 + d.c * q.extra  # deferrable sequences only make each pass longer
     # Sequences at the end of the sub-step, implicit and therefore stable for any h: the positive root of
     # no*c'*b^2 + (no*c0 + T - (b_old + a)*no*c')*b - (b_old + a)*no*c0 = 0 with T the time left for decoding.
     decode_time = h - a * d.w
     quad = d.no * d.c
-    half = d.no * d.c0 + decode_time - (b_old + a) * quad
-    free = (b_old + a) * d.no * d.c0
+    half = d.no * c0 + decode_time - (b_old + a) * quad
+    free = (b_old + a) * d.no * c0
     root = math.sqrt(half * half + 4.0 * quad * free)
     b = 2.0 * free / (half + root) if half > 0.0 else (root - half) / (2.0 * quad)
     b = min(max(b, 0.0), d.seats)
-    decode = d.c0 + d.c * b
+    decode = c0 + d.c * b
     t = h * decode / decode_time
     rate = a / h
     q.iteration_s = t
     before = q.progress
     q.progress += h / t
+    if q.extra > 0.0:
+        c.work = min(c.work + q.extra * q.ready * h / t, c.work_come)
 
     mask = cells.shape[1] - 1
     here = c.step & mask
@@ -443,47 +454,6 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
         if ttft > spec.ttft_s + table[k, 0] * spec.ttft_s_per_token:
             c.missed += weight
     c.admitted += part
-
-
-@kernel
-def _drain(now_s, p, c, q, nodes, slots, hist, spec, pool_spec, d, events):
-    """Draining replicas finish their sequences without new prompts; they go when nothing is left."""
-    if q.drain_running > 0.0:
-        b = q.drain_running / q.draining
-        stay = d.no * (d.c0 + d.c * b) if pool_spec.batching else d.w
-        left = q.drain_running * stay / (stay + spec.substep_s)
-        if left < 0.5 * q.draining:
-            left = 0.0
-        _finish_draining(q.drain_running - left, c, q, hist, spec, pool_spec, d)
-        q.drain_running = left
-    if q.drain_running == 0.0:
-        lifecycle.drained_all(now_s, p, q, nodes, slots, spec, pool_spec, events)
-
-
-@kernel
-def _finish_draining(done, c, q, hist, spec, pool_spec, d):
-    tpot = d.c0 + d.c * q.drain_running / q.draining
-    c.finished += done
-    if not pool_spec.batching:
-        return
-    c.missed += done * (1.0 - (q.drain_ok if tpot <= spec.tpot_s else 0.0))
-    c.tpot_sum_s += done * tpot
-    c.tpot_count += done
-    c.output_tokens += done * d.no
-    c.total_tokens += done * (d.no + d.ni)
-    hist[1, bin_of(tpot)] += done
-    hist[2, bin_of(max(d.no * tpot, 1e-3))] += done
-
-
-@kernel
-def _lose_draining(expired, c, q, hist):
-    """The grace of `expired` draining replicas is over: what they still held is lost."""
-    if expired > 0 and q.drain_running > 0.0:
-        gone = q.drain_running * expired / (q.draining + expired)
-        q.drain_running -= gone
-        c.lost += gone
-        c.missed += gone
-        hist[1:, INF_BIN] += gone
 
 
 @kernel

@@ -1,70 +1,70 @@
-"""Nodes and replicas: ordered, up, loading, ready, draining, gone. Knows no requests and no prices.
+"""What happens to replicas over time: scaling in and out, start-ups, drains, failures, supply. Knows no requests.
 
-A replica takes a slot. It goes to the fullest node with a free slot, else a node is ordered. Scaling in cancels the
-youngest replica that is not ready yet, then drains replicas on the emptiest node; a node without replicas is given
-back after `node_idle_s`. All changes take effect at the start of a sub-step. Scalar functions over the records of
-one pool of one cluster.
+Scaling in cancels the youngest replica that is not ready yet, then drains replicas on the emptiest node. All changes
+take effect at the start of a sub-step. Scalar functions over the records of one cluster; `number` is a pool, and so the
+first index of `pools`, `nodes` and `slots`.
 """
 
 from __future__ import annotations
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
+from rlscale.sim.node import NEVER, go_through, log_event, next_event, node_comes_up, node_goes, taken_on
+from rlscale.sim.nodes import free_slot, notice, order_replica, strike_node
 from rlscale.sim.records import (
     ABSENT,
     AWAITS_NODE,
     DRAINING,
     FREE,
     LOADING,
-    NODE_GONE,
-    NODE_ORDERED,
-    NODE_UP,
+    NO_STANDBY,
+    NOTICED,
     ORDERED,
     READY,
-    REPLICA_GONE,
-    REPLICA_ORDERED,
+    REPLICA_DRAINS,
+    REPLICA_FAILED,
     REPLICA_READY,
+    STANDBY,
+    STOPPED,
+    STOPS,
     UP,
+    WAITING,
 )  # fmt: skip
-
-NEVER = 1e18
-
-
-@kernel
-def log_event(events, spec, t_s, kind, pool_number, number):
-    """Append to the event log of the cluster; row 0 holds the count."""
-    if spec.log_events:
-        n = int(events[0, 0]) + 1
-        if n < events.shape[0]:
-            events[0, 0] = n
-            events[n, 0] = t_s
-            events[n, 1] = kind
-            events[n, 2] = pool_number
-            events[n, 3] = number
+from rlscale.sim.standby import cancel_youngest, fill, lay_down, short_of_standby, wake
+from rlscale.sim.supply import SPOT
+from rlscale.sim.supply import UP as ZONE_UP
 
 
 @kernel
-def start_with(pool, nodes, slots, pool_spec, replicas):
-    """The fleet at t = 0: `replicas` ready on warm nodes, filled one after the other."""
+def start_with(pool, nodes, slots, pool_spec, replicas, standby):
+    """The fleet at t = 0: `replicas` ready on warm nodes, filled one after the other, and `standby` behind them."""
     per_node = pool_spec.slots_per_node
+    stops = pool_spec.standby == STOPS
     for i in range(slots.shape[0]):
-        slots[i].state = READY if i < replicas else FREE
+        slots[i].state = READY if i < replicas else (STANDBY if i < replicas + standby else FREE)
     for i in range(nodes.shape[0]):
-        up = i * per_node < replicas
-        nodes[i].state = UP if up else ABSENT
-        nodes[i].warm = 1 if up else 0
+        up = i * per_node < replicas + (0 if stops else standby)
+        asleep = stops and not up and i * per_node < replicas + standby
+        nodes[i].state = UP if up else (STOPPED if asleep else ABSENT)
+        nodes[i].warm = 1 if up or asleep else 0
         nodes[i].until_s = NEVER
+        pool.nodes_up += 1 if up else 0
+        pool.nodes_stopped += 1 if asleep else 0
     pool.ready = replicas
     pool.wanted = replicas
     pool.target = replicas
-    pool.nodes_up = -(-replicas // per_node)
+    pool.standby = standby
+    pool.standby_wanted = standby
     pool.nodes_billed = pool.nodes_up
     pool.next_event_s = NEVER
+    pool.last_add_s = -NEVER
 
 
 @kernel
-def start_rows(rows, seeds, loads, cells, initial, state, cluster, pool, node, slot, pool_scrape, pool_spec):
-    """Clear all `state` of the rows; set their luck, load and first cell, (k,) each, and their fleets, (k, P)."""
+def start_rows(rows, seeds, loads, cells, initial, standby, week_s, state, cluster, pool, node, slot, pool_scrape, held,
+               spec, pool_spec, supply):  # fmt: skip
+    """Clear all `state` of the rows; set their luck, load, first cell and first moment of the week, (k,) each, and
+    their fleets, (k, P)."""
     for i in range(rows.shape[0]):
         r = rows[i]
         for words in state:
@@ -72,66 +72,101 @@ def start_rows(rows, seeds, loads, cells, initial, state, cluster, pool, node, s
         cluster[r].seed = seeds[i]
         cluster[r].load = loads[i]
         cluster[r].cell = cells[i]
+        cluster[r].week_s = week_s[i]
+        cluster[r].supply_cell = int(luck.uniform(seeds[i], luck.SUPPLY, 0, 0, 0) * spec[0].supply_starts)
+        cluster[r].supply_step = spec[0].supply_steps
         for p in range(initial.shape[1]):
-            start_with(pool[r, p], node[r, p], slot[r, p], pool_spec[p], initial[i, p])
+            start_with(pool[r, p], node[r, p], slot[r, p], pool_spec[p], initial[i, p], standby[p])
+            pool[r, p].supply = supply[p, cluster[r].supply_cell]
             pool_scrape[r, p].ready = initial[i, p]
+            held[r, p, :] = initial[i, p]
 
 
 @kernel
-def apply_target(now_s, seed, interval, number, pool, nodes, slots, spec, pool_spec, events):
-    """Move ready + pending towards the target; returns how many ready replicas began to drain."""
+def scale_in(now_s, number, pools, nodes, slots, spec, pool_specs, events):
+    """Fewer replicas where there are more than the target; returns how many ready ones began to drain."""
+    pool = pools[number]
+    while pool.ready + pool.pending > pool.target and pool.pending > 0:
+        cancel_youngest(now_s, 0, number, pools, nodes, slots, spec, pool_specs, events)
     drained = 0
-    have = pool.ready + pool.pending
-    k = 0
-    while have < pool.target:
-        if not _order(now_s, seed, interval, k, number, pool, nodes, slots, spec, pool_spec, events):
-            break  # no record free until draining replicas are gone; tried again at the next interval
-        have += 1
-        k += 1
-    while have > pool.target and pool.pending > 0:
-        _cancel_youngest(now_s, number, pool, nodes, slots, spec, pool_spec, events)
-        have -= 1
-    while have > pool.target:
-        _drain_one(now_s, pool, slots, spec, pool_spec)
+    while pool.ready + pool.pending > pool.target:
+        _drain_one(now_s, number, pool, slots[number], spec, pool_specs[number], events)
         drained += 1
-        have -= 1
-    pool.next_event_s = _next_event(nodes, slots)
+    pool.next_event_s = next_event(nodes[number], slots[number])
     return drained
 
 
 @kernel
-def advance(now_s, number, pool, nodes, slots, spec, pool_spec, events):
+def scale_out(now_s, seed, interval, number, pools, nodes, slots, spec, pool_specs, events):
+    """More replicas where there are fewer than the target: standby is woken first, and refilled after."""
+    pool = pools[number]
+    k = 0
+    while pool.ready + pool.pending < pool.target:
+        if not wake(now_s, seed, interval, k, number, pool, nodes[number], slots[number], spec, pool_specs[number],
+                     events) and not order_replica(now_s, seed, interval, k, 0, number, pools, nodes, slots, spec,
+                                            pool_specs, events):  # fmt: skip
+            break  # no record free until draining replicas are gone; tried again at the next interval
+        k += 1
+    if pool_specs[number].standby != NO_STANDBY:
+        fill(now_s, seed, interval, k, number, pools, nodes, slots, spec, pool_specs, events)
+    pool.next_event_s = next_event(nodes[number], slots[number])
+
+
+@kernel
+def advance(now_s, number, pools, nodes, slots, spec, pool_specs, events):
     """Let everything happen that was due by `now_s`; returns draining replicas whose grace is over."""
-    for i in range(nodes.shape[0]):
-        node = nodes[i]
-        if node.state == ORDERED and node.until_s <= now_s:
-            _node_comes_up(now_s, i, number, pool, nodes, slots, spec, pool_spec, events)
-        elif node.state == UP and node.until_s <= now_s:
-            _node_goes(now_s, i, number, pool, nodes, spec, events)
+    pool, pool_spec = pools[number], pool_specs[number]
+    own, places = nodes[number], slots[number]
     expired = 0
-    for i in range(slots.shape[0]):
-        slot = slots[i]
-        if slot.state == LOADING and slot.until_s <= now_s:
-            slot.state = READY
-            slot.until_s = NEVER
-            nodes[i // pool_spec.slots_per_node].warm = 1
-            pool.ready += 1
-            pool.pending -= 1
-            log_event(events, spec, now_s, REPLICA_READY, number, i)
-        elif slot.state == DRAINING and slot.until_s <= now_s:
+    for i in range(own.shape[0]):
+        node = own[i]
+        if node.until_s > now_s:
+            continue
+        if node.state == ORDERED:
+            node_comes_up(now_s, i, number, pool, own, places, spec, pool_spec, events)
+        elif node.state == UP:
+            if now_s < pool.last_add_s + spec.node_delay_after_add_s:
+                node.until_s = pool.last_add_s + spec.node_delay_after_add_s
+            else:
+                node_goes(now_s, i, number, pool, own, spec, events)
+        elif node.state == NOTICED:
+            _, killed = strike_node(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
+            expired += killed
+    for i in range(places.shape[0]):
+        slot = places[i]
+        if slot.until_s > now_s:
+            continue
+        if slot.state == LOADING:
+            own[i // pool_spec.slots_per_node].warm = 1
+            if slot.sleeps:
+                pool.preparing -= 1
+                lay_down(now_s, i, number, pool, own, slot, spec, pool_spec, events)
+            else:
+                slot.state = READY
+                slot.until_s = NEVER
+                pool.ready += 1
+                pool.pending -= 1
+                log_event(events, spec, now_s, REPLICA_READY, number, i)
+        elif slot.state == DRAINING:
             expired += 1
-            free_slot(now_s, i, number, pool, nodes, slots, spec, pool_spec, events)
-    pool.next_event_s = _next_event(nodes, slots)
+            free_slot(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
+    pool.next_event_s = next_event(own, places)
     return expired
 
 
 @kernel
-def drained_all(now_s, number, pool, nodes, slots, spec, pool_spec, events):
-    """Every draining replica has finished its requests: all of them go."""
-    for i in range(slots.shape[0]):
-        if slots[i].state == DRAINING:
-            free_slot(now_s, i, number, pool, nodes, slots, spec, pool_spec, events)
-    pool.next_event_s = _next_event(nodes, slots)
+def drained_all(now_s, number, pools, nodes, slots, spec, pool_specs, events):
+    """Every draining replica has finished its requests: all of them go, or lie down where standby is short."""
+    pool, pool_spec = pools[number], pool_specs[number]
+    for i in range(slots.shape[1]):
+        slot = slots[number, i]
+        if slot.state == DRAINING:
+            if short_of_standby(pool, pool_spec) and nodes[number, i // pool_spec.slots_per_node].state == UP:
+                pool.draining -= 1
+                lay_down(now_s, i, number, pool, nodes[number], slot, spec, pool_spec, events)
+            else:
+                free_slot(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
+    pool.next_event_s = next_event(nodes[number], slots[number])
 
 
 @kernel
@@ -142,7 +177,7 @@ def pending_by_age(now_s, pool, slots, edges_s, out):
     for i in range(slots.shape[0]):
         if left == 0:
             break
-        if slots[i].state == AWAITS_NODE or slots[i].state == LOADING:
+        if (slots[i].state == AWAITS_NODE or slots[i].state == LOADING) and not slots[i].sleeps:
             k = 0
             while k < edges_s.shape[0] and now_s - slots[i].ordered_s >= edges_s[k]:
                 k += 1
@@ -151,100 +186,55 @@ def pending_by_age(now_s, pool, slots, edges_s, out):
 
 
 @kernel
-def free_slot(now_s, i, number, pool, nodes, slots, spec, pool_spec, events):
-    """A replica is gone; an emptied node waits to be given back, or is cancelled if it never came up."""
-    state = slots[i].state
-    slots[i].state = FREE
-    slots[i].until_s = NEVER
-    if state == DRAINING:
-        pool.draining -= 1
-    else:
-        pool.pending -= 1
-    log_event(events, spec, now_s, REPLICA_GONE, number, i)
-    home = i // pool_spec.slots_per_node
-    if _occupied(home, slots, pool_spec) > 0:
-        return
-    if nodes[home].state == ORDERED:
-        if spec.bill_from_order:
-            pool.nodes_billed -= 1
-        nodes[home].state = ABSENT
-        log_event(events, spec, now_s, NODE_GONE, number, home)
-    else:
-        nodes[home].until_s = now_s + spec.node_idle_s
+def strike_replica(now_s, i, number, pools, nodes, slots, spec, pool_specs, events):
+    """A replica dies if the slot is taken; returns whether it was ready, and whether it was draining, as 0 or 1."""
+    state = slots[number, i].state
+    if state in (FREE, AWAITS_NODE):
+        return 0, 0
+    pools[number].failed += 1.0
+    log_event(events, spec, now_s, REPLICA_FAILED, number, i)
+    free_slot(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
+    pools[number].next_event_s = next_event(nodes[number], slots[number])
+    return (1 if state == READY else 0), (1 if state == DRAINING else 0)
 
 
 @kernel
-def _order(now_s, seed, interval, k, number, pool, nodes, slots, spec, pool_spec, events):
-    per_node = pool_spec.slots_per_node
-    home = -1
-    fullest = -1
-    for i in range(nodes.shape[0]):
-        if nodes[i].state != ABSENT:
-            occupied = _occupied(i, slots, pool_spec)
-            # Of two equally full nodes the one that is up wins: a replica starts there sooner.
-            rank = 2 * occupied + (1 if nodes[i].state == UP else 0)
-            if occupied < per_node and rank > fullest:
-                home = i
-                fullest = rank
-    if home < 0:
-        for i in range(nodes.shape[0]):
-            if nodes[i].state == ABSENT:
-                home = i
-                break
-        if home < 0:
-            return False
-        z = luck.normal_quantile(luck.uniform(seed, luck.NODE_START, number, k, interval))
-        nodes[home].state = ORDERED
-        nodes[home].warm = 0
-        nodes[home].since_s = now_s
-        nodes[home].until_s = now_s + luck.delay(pool_spec.node_median_s, pool_spec.node_sigma, z)
-        if spec.bill_from_order:
-            pool.nodes_billed += 1
-        log_event(events, spec, now_s, NODE_ORDERED, number, home)
-    for i in range(home * per_node, (home + 1) * per_node):
-        if slots[i].state == FREE:
-            slot = slots[i]
-            slot.ordered_s = now_s
-            slot.luck = luck.normal_quantile(luck.uniform(seed, luck.REPLICA_START, number, k, interval))
-            if nodes[home].state == UP:
-                nodes[home].until_s = NEVER
-                slot.state = LOADING
-                slot.until_s = now_s + _load_s(nodes[home].warm, slot.luck, pool_spec)
-            else:
-                slot.state = AWAITS_NODE
-                slot.until_s = NEVER
-            pool.pending += 1
-            pool.started += 1.0
-            log_event(events, spec, now_s, REPLICA_ORDERED, number, i)
-            return True
-    return False
+def supply_changes(now_s, code, number, pools, nodes, slots, spec, pool_specs, events):
+    """The supply of a pool has another code; returns ready replicas that died, draining ones that died, and ready ones
+    that began to drain."""
+    pool, pool_spec = pools[number], pool_specs[number]
+    before = pool.supply
+    pool.supply = code
+    died = draining_died = drained = 0
+    zone_fails = before & ZONE_UP != 0 and code & ZONE_UP == 0
+    noticed = pool_spec.spot and before & SPOT != 0 and code & SPOT == 0
+    opens = code & pool_spec.needs == pool_spec.needs
+    for home in range(nodes.shape[1]):
+        node = nodes[number, home]
+        if (zone_fails or noticed) and node.state == ORDERED:
+            node.state = WAITING
+            node.until_s = NEVER
+            if spec.bill_from_order:
+                pool.nodes_billed -= 1
+        elif zone_fails:
+            a, b = strike_node(now_s, home, number, pools, nodes, slots, spec, pool_specs, events)
+            died += a
+            draining_died += b
+        elif noticed and node.state == UP:
+            drained += notice(now_s, home, number, pools, nodes, slots, spec, pool_specs, events)
+        elif opens and node.state == WAITING:
+            go_through(now_s, node, pool, spec)
+    pool.next_event_s = next_event(nodes[number], slots[number])
+    return died, draining_died, drained
 
 
 @kernel
-def _load_s(warm, z, pool_spec):
-    if warm:
-        return luck.delay(pool_spec.warm_median_s, pool_spec.warm_sigma, z)
-    return luck.delay(pool_spec.cold_median_s, pool_spec.cold_sigma, z)
-
-
-@kernel
-def _cancel_youngest(now_s, number, pool, nodes, slots, spec, pool_spec, events):
-    youngest = -1
-    for i in range(slots.shape[0]):
-        state = slots[i].state
-        starting = state in (AWAITS_NODE, LOADING)
-        if starting and (youngest < 0 or slots[i].ordered_s >= slots[youngest].ordered_s):
-            youngest = i
-    free_slot(now_s, youngest, number, pool, nodes, slots, spec, pool_spec, events)
-
-
-@kernel
-def _drain_one(now_s, pool, slots, spec, pool_spec):
+def _drain_one(now_s, number, pool, slots, spec, pool_spec, events):
     chosen = -1
     emptiest = 1 << 30
     for i in range(slots.shape[0] - 1, -1, -1):
         if slots[i].state == READY:
-            occupied = _occupied(i // pool_spec.slots_per_node, slots, pool_spec)
+            occupied = taken_on(i // pool_spec.slots_per_node, slots, pool_spec)
             if occupied < emptiest:
                 chosen = i
                 emptiest = occupied
@@ -252,48 +242,4 @@ def _drain_one(now_s, pool, slots, spec, pool_spec):
     slots[chosen].until_s = now_s + spec.drain_s
     pool.ready -= 1
     pool.draining += 1
-
-
-@kernel
-def _node_comes_up(now_s, home, number, pool, nodes, slots, spec, pool_spec, events):
-    node = nodes[home]
-    node.state = UP
-    node.until_s = NEVER
-    pool.nodes_up += 1
-    if not spec.bill_from_order:
-        pool.nodes_billed += 1
-    log_event(events, spec, now_s, NODE_UP, number, home)
-    for i in range(home * pool_spec.slots_per_node, (home + 1) * pool_spec.slots_per_node):
-        if slots[i].state == AWAITS_NODE:
-            slots[i].state = LOADING
-            slots[i].until_s = now_s + _load_s(node.warm, slots[i].luck, pool_spec)
-
-
-@kernel
-def _node_goes(now_s, home, number, pool, nodes, spec, events):
-    nodes[home].state = ABSENT
-    nodes[home].until_s = NEVER
-    pool.nodes_up -= 1
-    pool.nodes_billed -= 1
-    log_event(events, spec, now_s, NODE_GONE, number, home)
-
-
-@kernel
-def _occupied(home, slots, pool_spec):
-    count = 0
-    for i in range(home * pool_spec.slots_per_node, (home + 1) * pool_spec.slots_per_node):
-        if slots[i].state != FREE:
-            count += 1
-    return count
-
-
-@kernel
-def _next_event(nodes, slots):
-    soonest = NEVER
-    for i in range(nodes.shape[0]):
-        if nodes[i].state != ABSENT and nodes[i].until_s < soonest:
-            soonest = nodes[i].until_s
-    for i in range(slots.shape[0]):
-        if (slots[i].state == LOADING or slots[i].state == DRAINING) and slots[i].until_s < soonest:
-            soonest = slots[i].until_s
-    return soonest
+    log_event(events, spec, now_s, REPLICA_DRAINS, number, chosen)

@@ -19,6 +19,7 @@ kernel = njit(cache=True, error_model="numpy", nogil=True)  # no fastmath: plain
 inlined = njit(cache=True, error_model="numpy", nogil=True, forceinline=True)
 
 COUNTS, NODE_START, REPLICA_START, ANSWERS, SCRAPE_FAILS, SCRAPE_NOISE = 1, 2, 3, 4, 5, 6  # streams
+SUPPLY, WAKE, REPLICA_FAILS, NODE_FAILS, RETURNS = 7, 8, 9, 10, 11
 
 _A, _B = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _C, _D, _E = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA0761D6478BD642F)

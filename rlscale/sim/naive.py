@@ -44,6 +44,7 @@ class Job:
 class Replica:
     """One model server."""
 
+    server: Server
     waiting: deque[Job] = field(default_factory=deque)
     prefilling: list[Job] = field(default_factory=list)
     decoding: list[Job] = field(default_factory=list)
@@ -93,23 +94,24 @@ class Oracle:
     """Simulate `requests` on replicas with the given `lifetimes`. Deterministic: there is no luck in here."""
 
     def __init__(
-        self,
-        server: Server,
-        lifetimes: Sequence[Lifetime],
-        timeout_s: float = math.inf,
+        self, server: Server | Sequence[Server], lifetimes: Sequence[Lifetime], timeout_s: float = math.inf,
         balancing: Literal["least_outstanding", "round_robin"] = "least_outstanding",
         queue: Literal["replica", "service"] = "replica",
-    ) -> None:
-        self.server, self.timeout_s, self.balancing, self.queue = server, timeout_s, balancing, queue
+        requeue: bool = False,  # what runs on a replica that goes begins anew instead of being lost
+    ) -> None:  # fmt: skip
+        self.timeout_s, self.balancing, self.queue, self.requeue = timeout_s, balancing, queue, requeue
         self.lifetimes = list(lifetimes)
+        self.servers = [server] * len(self.lifetimes) if isinstance(server, Server) else list(server)
 
     def run(self, requests: Requests) -> Outcome:
         """Every request to its end."""
         n = len(requests)
-        self.ttft_s, self.finish_s = np.full(n, np.inf), np.full(n, np.inf)
+        self.first_s, self.finish_s = np.full((2, n), np.inf)
+        self.asked_s = requests.arrival_s.copy()  # for the last time
         self.dropped = self.lost = self.in_system = 0
         self.area = self.now = 0.0
-        self.replicas = [Replica() for _ in self.lifetimes]
+        self.replicas = [Replica(server) for server in self.servers]
+        self.largest_kv = max(server.kv_capacity_tokens for server in self.servers)
         self.shared: deque[Job] = deque()
         self.turn, self.order = 0, itertools.count()
         self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
@@ -119,21 +121,20 @@ class Oracle:
                 self._at(life.drain_s, self._drain, replica)
                 self._at(life.drain_s + life.grace_s, self._remove, replica)
         columns = (requests.arrival_s.tolist(), requests.prompt_tokens.tolist(), requests.output_tokens.tolist())
-        for number, (arrival_s, prompt, output) in enumerate(zip(*columns, strict=True)):
-            job = Job(number, arrival_s, prompt, output, to_process=prompt)
-            self._at(arrival_s, self._arrive, job, turn=1)  # after what replicas do at the same time
+        for number, (at_s, prompt, output) in enumerate(zip(*columns, strict=True)):
+            # After what replicas do at the same time.
+            self._at(at_s, self._arrive, Job(number, at_s, prompt, output, to_process=prompt), turn=1)
         while self.events:
             time_s, _, _, act, what = heapq.heappop(self.events)
             self.area += self.in_system * (time_s - self.now)
             self.now = time_s
             act(what)
-        tokens = np.maximum(requests.output_tokens - 1.0, 1.0)
-        e2e = self.finish_s - requests.arrival_s
+        tokens, e2e = np.maximum(requests.output_tokens - 1.0, 1.0), self.finish_s - requests.arrival_s
         with np.errstate(invalid="ignore"):
-            tpot = np.where(requests.output_tokens > 1, (e2e - self.ttft_s) / tokens, 0.0)
-        tpot = np.where(np.isfinite(self.ttft_s), tpot, np.inf)
-        return Outcome(self.ttft_s, np.nan_to_num(tpot, nan=np.inf, posinf=np.inf), e2e, self.dropped, self.lost,
-                       self.area / self.now if self.now > 0 else 0.0, self.now)  # fmt: skip
+            tpot = np.where(requests.output_tokens > 1, (self.finish_s - self.first_s) / tokens, 0.0)
+        tpot = np.nan_to_num(np.where(np.isfinite(self.first_s), tpot, np.inf), nan=np.inf, posinf=np.inf)
+        mean = self.area / self.now if self.now > 0 else 0.0
+        return Outcome(self.first_s - self.asked_s, tpot, e2e, self.dropped, self.lost, mean, self.now)
 
     # --- events
 
@@ -141,7 +142,7 @@ class Oracle:
         heapq.heappush(self.events, (time_s, turn, next(self.order), act, what))
 
     def _arrive(self, sequence: Job) -> None:
-        if sequence.prompt + sequence.output > self.server.kv_capacity_tokens:
+        if sequence.prompt + sequence.output > self.largest_kv:
             self.dropped += 1
             return
         self.in_system += 1
@@ -162,9 +163,12 @@ class Oracle:
 
     def _remove(self, replica: Replica) -> None:
         replica.gone = True
-        left = len(replica.prefilling) + len(replica.decoding)
-        self.lost += left
-        self.in_system -= left
+        left = replica.prefilling + replica.decoding
+        for job in left if self.requeue else ():  # its user asks again
+            self.asked_s[job.number] = self.now
+            self._dispatch(Job(job.number, self.now, job.prompt, job.output, to_process=job.prompt))
+        gone = 0 if self.requeue else len(left)
+        self.lost, self.in_system = self.lost + gone, self.in_system - gone
 
     def _iteration_ends(self, replica: Replica) -> None:
         if replica.gone:
@@ -177,7 +181,7 @@ class Oracle:
                 replica.prefilling.remove(sequence)
                 replica.decoding.append(sequence)
                 if sequence.made == 0:
-                    self.ttft_s[sequence.number] = self.now - sequence.arrival_s
+                    self.first_s[sequence.number] = self.now
                 sequence.made += 1
         for sequence in replica.decoding:
             if sequence.made >= sequence.output:
@@ -190,7 +194,7 @@ class Oracle:
 
     def _start(self, replica: Replica) -> None:
         """Put the next iteration together, or fall idle."""
-        server = self.server
+        server = replica.server
         queue = self.shared if self.queue == "service" else replica.waiting
         held = sum(s.prompt + s.made for s in replica.decoding)  # KV tokens read by every decode pass
         reserved = held + sum(s.to_process for s in replica.prefilling)
@@ -209,7 +213,7 @@ class Oracle:
         while queue and (replica.ready or self.queue == "replica") and budget > 0:
             head = queue[0]
             if head.made == 0 and self.now - head.arrival_s > self.timeout_s:
-                queue.popleft()
+                self.first_s[queue.popleft().number] = np.inf
                 self.dropped += 1
                 self.in_system -= 1
                 continue
@@ -222,8 +226,7 @@ class Oracle:
             tokens = min(budget, head.to_process)
             chunks.append((head, tokens))
             budget -= tokens
-        replica.chunks = chunks
-        replica.busy = bool(chunks or replica.decoding)
+        replica.chunks, replica.busy = chunks, bool(chunks or replica.decoding)
         if replica.busy:
             parts = [Chunk(s.done, tokens, s.to_process) for s, tokens in chunks]
             duration = server.iteration_s(len(chunks) + len(replica.decoding), parts, held)

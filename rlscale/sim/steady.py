@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from rlscale.errors import ScenarioError
+from rlscale.parts import Actuator, Admission, Energy, Failures
+from rlscale.sim.compile import WORK_PASS_SHARE
 from rlscale.sim.histogram import quantile
 from rlscale.sim.laws import demand
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Floats, Ints, Load, ScalingLimits, TokenLaw
+from rlscale.types import ClusterSpec, Floats, Ints, Load, Pool, ScalingLimits, TokenLaw
 
 REPLICAS = 8  # fleet on which the capacity is measured: mean fleets of the scenarios are 8 to 16
 WARM_UP_S, MEASURED_S = 600.0, 5400.0
@@ -47,9 +49,9 @@ def steady_state(
     burstiness: float = 1.0, seed: int = 0,
 ) -> SteadyState:  # fmt: skip
     """Simulate `replicas` replicas of one pool at each arrival rate per replica; the token laws take turns."""
-    alone = replace(spec.pools[pool], min_replicas=1, max_replicas=replicas)
+    alone = replace(spec.pools[pool], min_replicas=1, max_replicas=replicas, standby_replicas=0)
     # An interval is a token block, so that every law gets an equal share of the time.
-    still = replace(spec, pools=(alone,), interval_s=60.0, metric_missing_share=0.0)
+    still = replace(undisturbed(spec), pools=(alone,), interval_s=60.0, metric_missing_share=0.0)
     cells = round((WARM_UP_S + MEASURED_S) / spec.substep_s)
     blocks = np.arange(max(1, round((WARM_UP_S + MEASURED_S) / 300.0))) % len(tokens)
     loads = [
@@ -78,8 +80,20 @@ def steady_state(
     )
 
 
-@lru_cache(maxsize=256)
+def undisturbed(spec: ClusterSpec) -> ClusterSpec:
+    """The same cluster when nothing happens to it: what its capacity is measured on."""
+    return replace(
+        spec, shortage=None, spot=None, failures=Failures(), actuator=Actuator(), energy=Energy(), admission=Admission()
+    )
+
+
 def capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:
+    """l_SLO of a pool; refused when even an idle fleet misses the SLO."""
+    return _capacity(undisturbed(spec), pool, tokens, burstiness)
+
+
+@lru_cache(maxsize=256)
+def _capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:
     """l_SLO of a pool; refused when even an idle fleet misses the SLO."""
     profile = spec.pools[pool].profile
     saturation = min(_saturation(spec, pool, law) for law in tokens)
@@ -113,7 +127,7 @@ def _saturation(spec: ClusterSpec, pool: int, law: TokenLaw) -> float:
 def limits(spec: ClusterSpec, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> ScalingLimits:
     """What a scaler may know of the cluster."""
     capacities = [capacity(spec, p, tokens, burstiness) for p in range(len(spec.pools))]
-    starts = [_lead_time(spec, p) for p in range(len(spec.pools))]
+    starts = [lead_time(pool) for pool in spec.pools]
     return ScalingLimits(
         np.array([pool.min_replicas for pool in spec.pools]),
         np.array([pool.max_replicas for pool in spec.pools]),
@@ -124,16 +138,34 @@ def limits(spec: ClusterSpec, tokens: tuple[TokenLaw, ...], burstiness: float = 
         np.array([pool.usd_per_replica_s for pool in spec.pools]),
         spec.slo,
         spec.drain_s,
+        np.array([pool.max_standby for pool in spec.pools]),
+        np.array([watts_per_replica(pool, spec.energy.pue) for pool in spec.pools]),
+        np.array([work_tokens_per_s(pool, spec, tokens[0]) for pool in spec.pools]),
     )
 
 
-def _lead_time(spec: ClusterSpec, pool: int) -> tuple[float, float]:
-    """Median and p95 of node provisioning plus cold start, from 4 096 stratified pairs of draws."""
-    node, start = spec.pools[pool].node.provisioning, spec.pools[pool].profile.cold_start
-    rng = np.random.default_rng(0)
-    z = rng.standard_normal((2, 4096))
-    total = node.median_s * np.exp(node.sigma * z[0]) + start.median_s * np.exp(start.sigma * z[1])
+def lead_time(pool: Pool) -> tuple[float, float]:
+    """Median and p95 of node provisioning plus cold start, from 4 096 sets of draws."""
+    laws = (pool.node.provisioning, *pool.profile.cold)
+    z = np.random.default_rng(0).standard_normal((len(laws), 4096))
+    total = np.sum([law.median_s * np.exp(law.sigma * own) for law, own in zip(laws, z, strict=True)], axis=0)
     return float(np.median(total)), float(np.quantile(total, 0.95))
+
+
+def watts_per_replica(pool: Pool, pue: float) -> float:
+    """What a serving replica draws at a middling batch with its share of the host, facility included."""
+    power, gpus = pool.node.power, pool.profile.gpus_per_replica * pool.profile.gpu_share
+    serving = 0.5 * (power.decode_low_w + power.decode_high_w)
+    return pue * (gpus * serving + power.host_w / pool.slots_per_node)
+
+
+def work_tokens_per_s(pool: Pool, spec: ClusterSpec, tokens: TokenLaw) -> float:
+    """Deferrable tokens per second that a replica without other requests makes."""
+    if not pool.profile.batching:
+        return 0.0
+    d = demand(pool.profile, tokens)
+    pass_s = WORK_PASS_SHARE * min(spec.slo.tpot_s, 1.0)
+    return max(0.0, min((pass_s - d.c0) / d.c, d.seats)) / pass_s
 
 
 def need(rate_per_s: Floats, known: ScalingLimits) -> Ints:

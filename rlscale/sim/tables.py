@@ -14,6 +14,7 @@ COLUMNS = 9
 # Columns: prompt tokens n; its work w(n); uniform: are there others ahead; work of one other; its tokens;
 # Exp(1); position inside the admitted batch; uniform residual; standard normal.
 CLASSES = 8  # answers by length, equal probability
+EACH = 1.0 / CLASSES  # share of a cohort in one class of answer lengths
 
 
 @lru_cache(maxsize=256)

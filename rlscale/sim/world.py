@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
-from rlscale.sim.compile import compile_tables
+from rlscale.sim.compile import compile_tables, records_per_pool
 from rlscale.sim.histogram import BINS
 from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.records import (
     CLUSTER,
+    COLUMNS,
     COUNTER_NAMES,
     NODE,
     POOL,
@@ -28,7 +29,10 @@ from rlscale.sim.records import (
 from rlscale.sim.tables import CLASSES
 from rlscale.types import ClusterSpec, Floats, Ints, Load
 
-POOL_COUNTERS = ("ready_s", "pending_s", "draining_s", "node_s", "started")
+POOL_COUNTERS = (
+    "ready_s", "pending_s", "draining_s", "node_s", "started", "preempted", "failed", "energy_j", "carbon_g",
+    "energy_usd", "standby_s", "stopped_s",
+)  # fmt: skip
 Snapshot = dict[str, Floats]
 
 
@@ -55,18 +59,20 @@ class SimWorld:
         self.spec, self.loads, self.n, self.pools = spec, list(loads), len(seeds), len(spec.pools)
         self.tables = compile_tables(spec, loads, log_events > 0, kappa)
         n, p = self.n, self.pools
-        slots = [_records_per_pool(pool.max_replicas, pool.slots_per_node) for pool in spec.pools]
+        slots = [records_per_pool(pool) for pool in spec.pools]
         self.cluster, self.pool = records((n,), CLUSTER), records((n, p), POOL)
         self.node = records((n, p, max(nodes for nodes, _ in slots)), NODE)
         self.slot = records((n, p, max(count for _, count in slots)), SLOT)
         self.queue = np.zeros((n, _power_of_two(spec.timeout_s / spec.substep_s + 3)))
-        self.cells = np.zeros((n, p, self._ring(), fluid.COLUMNS))
+        self.cells = np.zeros((n, p, self._ring(), COLUMNS))
         self.classes = np.zeros((n, p, CLASSES, 2))
         self.hist = np.zeros((n, 3, BINS))
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
         self.pool_scrape = records((n, p), POOL_SCRAPE)
         self.events = np.zeros((n, log_events + 1, 4))
-        self.first_week_s = np.zeros(n)  # seconds since Monday 00:00 at t = 0
+        self.held = np.zeros((n, p, self.tables.held), np.int64)  # last wanted targets, for the HPA
+        self._standby = np.array([pool.standby_replicas for pool in spec.pools])
+        self._thinking = np.array([_thinking(load) for load in self.loads])
         self._week_s = np.array([load.week_s for load in self.loads])
         self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
         self._split = np.linspace(0, n, threads + 1).astype(int)
@@ -87,19 +93,26 @@ class SimWorld:
         loads, cells = np.asarray(load_of_row), np.asarray(start_cell)
         fleet = np.empty((len(rows), self.pools), np.int64)
         fleet[:] = initial
-        self.first_week_s[rows] = self._week_s[loads] + cells * self.spec.substep_s
+        week_s = self._week_s[loads] + cells * self.spec.substep_s
         # Views are made anew each time: in a pickled world, those kept from before would be copies.
         state = tuple(
             _words(array)
             for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
                           self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
         )  # fmt: skip
-        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, state, self.cluster,
-                             self.pool, self.node, self.slot, self.pool_scrape, self.tables.pool_spec)  # fmt: skip
+        t = self.tables
+        lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, self._standby, week_s, state,
+                             self.cluster, self.pool, self.node, self.slot, self.pool_scrape, self.held, t.spec,
+                             t.pool_spec, t.supply)  # fmt: skip
+        if self._thinking.any():
+            self.cluster["thinking"][rows] = self._thinking[loads]
 
-    def apply(self, target: NDArray[Any]) -> None:
-        """Bounded targets (n, P) for the coming interval; in force after the control delay."""
+    def apply(self, target: NDArray[Any], standby: NDArray[Any] | None = None) -> None:
+        """Bounded targets (n, P) for the coming interval, and replicas to keep in standby where that changes; in force
+        after the control delay."""
         self.pool["wanted"] = target
+        if standby is not None:
+            self.pool["standby_wanted"] = standby
 
     def wait(self) -> None:
         """Let one control interval pass."""
@@ -133,9 +146,11 @@ class SimWorld:
         return service | {name: np.array(self.pool[name]) for name in POOL_COUNTERS}
 
     def cost_usd(self) -> Floats:
-        """(n,) USD billed since t = 0."""
+        """(n,) USD since t = 0: nodes, disks of stopped nodes, and electricity where it is paid for."""
         price = np.array([pool.node.usd_per_s(pool.spot) for pool in self.spec.pools])
-        return np.asarray(self.pool["node_s"] @ price, dtype=np.float64)
+        disk = np.array([pool.node.disk_usd_per_hour / 3600.0 for pool in self.spec.pools])
+        billed = self.pool["node_s"] @ price + self.pool["stopped_s"] @ disk + self.pool["energy_usd"].sum(axis=1)
+        return np.asarray(billed, dtype=np.float64)
 
     @property
     def t_s(self) -> Floats:
@@ -149,8 +164,8 @@ class SimWorld:
     def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
         return (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
-                  self.scrape, self.pool_scrape, self.events, t.spec, t.pool_spec, t.demands, t.point, t.output,
-                  t.bank, t.law, t.block, t.block_steps)  # fmt: skip
+                  self.scrape, self.pool_scrape, self.events, self.held, t.spec, t.pool_spec, t.demands, t.point,
+                  t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded)  # fmt: skip
 
     def _run(self, frozen: bool) -> None:
         arrays = self._arrays()
@@ -175,10 +190,10 @@ class SimWorld:
         return _power_of_two(slowest / self.spec.substep_s + 8)
 
 
-def _records_per_pool(max_replicas: int, slots_per_node: int) -> tuple[int, int]:
-    """Nodes and slots to keep records for: draining replicas do not count against the maximum, hence twice as many."""
-    nodes = 2 * math.ceil(max_replicas / slots_per_node) + 2
-    return nodes, nodes * slots_per_node
+def _thinking(load: Load) -> float:
+    """Users between two requests when a load of sessions begins, at the equilibrium of its first minute."""
+    first = float(load.rate_per_s[: max(1, round(60.0 / load.step_s))].mean())
+    return first * load.continues * load.think_s
 
 
 def _power_of_two(least: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -42,11 +43,20 @@ class _Power(_Strict):
     host_w: Sourced
 
 
+class _Standby(_Strict):
+    stopped: _Delay | None = None
+    sleeping: _Delay | None = None
+    disk_usd_per_hour: Sourced | None = None
+
+
 class _Node(_Strict):
     name: str
     gpu: str
     gpus: int = Field(ge=1)
     gpu_memory_gib: Sourced
+    cpus: Sourced | None = None
+    memory_gib: Sourced | None = None
+    standby: _Standby = _Standby()
     usd_per_gpu_hour: Sourced
     spot_usd_per_gpu_hour: Sourced
     provisioning: _Delay
@@ -76,6 +86,10 @@ class _Service(_Strict):
     calibration: _Calibration
     kernel: _Kernel
     kv_capacity_tokens: Sourced
+    weights_gb: Sourced | None = None
+    kv_bytes_per_token: Sourced | None = None
+    cpus_per_replica: Sourced | None = None
+    memory_gib_per_replica: Sourced | None = None
     max_seats: Sourced
     chunk_tokens: Sourced
     service_cv2: Sourced | None = None
@@ -112,6 +126,11 @@ def node_type(name: str) -> NodeType:
         raw.spot_usd_per_gpu_hour.value,
         raw.provisioning.law(),
         power,
+        _value(raw.cpus, math.inf),
+        _value(raw.memory_gib, math.inf),
+        raw.standby.stopped.law() if raw.standby.stopped else None,
+        raw.standby.sleeping.law() if raw.standby.sleeping else None,
+        _value(raw.standby.disk_usd_per_hour),
     )
 
 
@@ -146,5 +165,13 @@ def service_profile(name: str) -> ServiceProfile:
         raw.cold_start.law(),
         raw.warm_start.law(),
         raw.batching,
-        raw.service_cv2.value if raw.service_cv2 else 0.0,
+        _value(raw.service_cv2),
+        weights_gb=_value(raw.weights_gb),
+        kv_bytes_per_token=_value(raw.kv_bytes_per_token),
+        cpus_per_replica=_value(raw.cpus_per_replica),
+        memory_gib_per_replica=_value(raw.memory_gib_per_replica),
     )
+
+
+def _value(number: Sourced | None, otherwise: float = 0.0) -> float:
+    return otherwise if number is None else number.value
