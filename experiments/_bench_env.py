@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from experiments._bench_parts import NODE_ROWS, PARTS
+from experiments.page import page
 from rlscale.errors import ResultError
 from rlscale.scenario import Scenario
 from rlscale.sim.world import SimWorld
@@ -264,7 +265,6 @@ def _child(what: str, name: str, number: int, env: Mapping[str, str] | None = No
 
 def tell(found: Mapping[str, Any]) -> None:
     """Tables for the terminal."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"{found['unit']}, CPU time, {found['scenario']} (goal {GOALS['ns']:g})")
@@ -277,7 +277,7 @@ def tell(found: Mapping[str, Any]) -> None:
             case.get("part", "off"),
             f"{cpu['median']:.0f}", f"{cpu['min']:.0f}", f"{cpu['iqr']:.0f}", f"{case['wall_ns']['median']:.0f}",
         )  # fmt: skip
-    console = Console()
+    console = page()
     console.print(table)
     start, memory, plain = found["startup"], found["memory"], found["plain_python"]
     cold = "not measured" if start["cold_s"] is None else f"{start['cold_s']:.1f} s"

@@ -28,6 +28,7 @@ from envs.cluster_env import ClusterEnv
 from envs.sb3 import ClusterVecEnv
 from envs.vector import ClusterVectorEnv
 from experiments.judge import Judge
+from experiments.page import page
 from experiments.results import write_text
 from rlscale.network import Network
 
@@ -231,7 +232,6 @@ def _overhead(n: int, steps: int) -> dict[str, float]:
 
 def tell(found: dict[str, Any]) -> None:
     """Tables for the terminal."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"learning to a return of {found['target_return']:.0f} on {found['scenario']}")
@@ -241,7 +241,7 @@ def tell(found: dict[str, Any]) -> None:
         arrived = "not reached" if c["reached_s"] is None else f"{c['reached_s']:.0f}"
         table.add_row(c["algo"], c["name"], f"{c['frames_per_s']:,.0f}", arrived,
                       *(f"{c['shares'][part]:.0%}" for part in (*PARTS, "rest")))  # fmt: skip
-    Console().print(table)
+    page().print(table)
     for algo, ratio in found["ratios"].items():
         sooner = ratio["time_to_return"] or ratio["at_least"]
         bound = "at least " if ratio["time_to_return"] is None else ""

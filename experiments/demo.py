@@ -11,6 +11,7 @@ import yaml
 
 from experiments import compare as comparison
 from experiments import train
+from experiments.page import page
 from experiments.study import parse_study
 from rlscale.errors import ResultError
 
@@ -54,7 +55,6 @@ def _train(algo: str, steps: int, out: Path) -> None:
 
 def _headline(results: dict[str, Any]) -> None:
     """Cost at equal attainment on the test loads, at the scenario's own target."""
-    from rich.console import Console
     from rich.table import Table
 
     target = results["loads"][0]["targets"][0]
@@ -67,7 +67,7 @@ def _headline(results: dict[str, Any]) -> None:
             shown = "-" if cost is None or entry["status"] == "never" else f"{cost:.2f}"
             beside = "-" if not frozen else f"{frozen['usd_per_h']:.2f} at {frozen['attainment']:.4f}"
             table.add_row(entry["scaler"], entry["kind"], shown, entry["status"], beside)
-    Console().print(table)
+    page().print(table)
 
 
 def _study(out: Path, fast: bool) -> dict[str, Any]:

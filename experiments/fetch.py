@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from experiments.page import page
 from rlscale.errors import TraceError
 
 if TYPE_CHECKING:
@@ -135,7 +136,6 @@ def _say_what_next(entry: DataSet, cache: TraceCache) -> None:
 
 
 def _list(table: Catalogue, cache: TraceCache) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     shown = Table(title=f"Public traces; those that are here lie in {cache.folder}", title_justify="left")
@@ -144,6 +144,6 @@ def _list(table: Catalogue, cache: TraceCache) -> None:
     for name, entry in table.datasets.items():
         state = "yes" if cache.has(entry) else ""
         shown.add_row(name, entry.size_text, entry.licence, entry.readable_text, state, entry.what)
-    Console().print(shown)
+    page().print(shown)
     for name in sorted({entry.licence for entry in table.datasets.values()}):
         print(f"{name}: {table.licences[name].title}. {table.licences[name].terms}")

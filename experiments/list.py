@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from experiments.page import page
 from experiments.run_folder import RUN
 from rlscale.policy_folder import MANIFEST, SCHEMA
 
@@ -19,7 +20,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table."""
-    from rich.console import Console
     from rich.table import Table
 
     if args.what == "runs":
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
         table.add_column(column)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    page().print(table)
     return 0
 
 

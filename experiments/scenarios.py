@@ -15,6 +15,7 @@ import numpy as np
 
 import envs
 from experiments.cards import mean_need, write_cards
+from experiments.page import page
 from experiments.results import write_text
 from rlscale.errors import ScenarioError
 from rlscale.execute import by_price
@@ -142,7 +143,6 @@ def _store(scenario: Scenario, entry: dict[str, Any]) -> None:
 
 
 def _table(scenarios: list[Scenario]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title="scenarios")
@@ -167,4 +167,4 @@ def _table(scenarios: list[Scenario]) -> None:
             hourly,
             scenario.summary,
         )
-    Console().print(table)
+    page().print(table)

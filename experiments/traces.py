@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import fetch
+from experiments.page import page
 from rlscale.errors import RlscaleError, TraceError
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -55,7 +56,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(folder: Path) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from rlscale.workloads.readers import detect
@@ -71,12 +71,11 @@ def _list(folder: Path) -> int:
         except RlscaleError:
             found = "not a load"
         table.add_row(path.name, f"{path.stat().st_size:,}", found)
-    Console().print(table)
+    page().print(table)
     return 0
 
 
 def _describe(path: Path, form: str, as_json: bool) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     from rlscale.workloads.describe import describe
@@ -93,7 +92,7 @@ def _describe(path: Path, form: str, as_json: bool) -> int:
     for name, value in figures.items():
         for label, text in _rows(MEANINGS.get(name, name.replace("_", " ")), value):
             table.add_row(label, text)
-    Console().print(table)
+    page().print(table)
     return 0
 
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiments.families import CHECKS, Check, measure
+from experiments import family_checks, family_tokens
 from rlscale.errors import ScenarioError
 from rlscale.registry import scan
 from rlscale.types import Load
 from rlscale.workloads.build import build
-from rlscale.workloads.requests import draw_requests
+from rlscale.workloads.multi_tenant import MultiTenant
+from rlscale.workloads.servegen import SERVICES
+from rlscale.workloads.tokens import TOKEN_LAWS, means
 
 HOURS = 60
 
@@ -29,12 +31,53 @@ def hours_of(kind: str, rate: float, seed: int, **fields: object) -> np.ndarray:
     return np.stack([counts(workload.sample(rng, 3600.0, 1.0), rng) for _ in range(HOURS)])
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: f"{check.family}: {check.figure}")
-def test_families_have_the_published_statistics(check: Check) -> None:
-    """At least 50 generated hours, seed 1; every tolerance stands in the table of experiments/families.py."""
+@pytest.mark.parametrize("check", family_checks.CHECKS, ids=lambda check: f"{check.family}: {check.figure}")
+def test_families_have_the_published_statistics(check: family_checks.Check) -> None:
+    """At least 50 generated hours, seed 1; every tolerance stands in experiments/family_checks.py."""
     assert check.hours >= 50.0
-    row = measure(check, 1)
+    row = family_checks.measure(check, 1)
     assert row["within"], row
+
+
+@pytest.mark.parametrize("check", family_tokens.CHECKS, ids=lambda check: f"{check.law}: {check.side} {check.figure}")
+def test_lengths_are_the_published_ones(check: family_tokens.LengthCheck) -> None:
+    """About 180 000 requests, seed 14; mean, p50, p95 and p99 within 10 %."""
+    row = family_tokens.measure(check, 14)
+    assert row["within"], row
+
+
+def test_every_token_law_has_published_lengths_beside_it() -> None:
+    assert {check.law for check in family_tokens.CHECKS} == set(TOKEN_LAWS)
+
+
+@pytest.mark.parametrize(("law", "total"), [("code-2024", 2534.0), ("chat-2024", 1737.0)])
+def test_the_prompts_of_2024_are_scaled_to_the_mean_of_both(law: str, total: float) -> None:
+    """Exact but for the rounding of the knots to hundredths."""
+    assert sum(means(TOKEN_LAWS[law])) == pytest.approx(total, abs=0.01)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_presets_fields_and_a_given_field_wins(service: str) -> None:
+    plain = build({"kind": "multi-tenant", "service": service}, "test")
+    ours = build({"kind": "multi-tenant", "service": service, "rate_per_s": 7.0, "cv_p95": 20.0}, "test")
+    assert isinstance(plain, MultiTenant)
+    assert isinstance(ours, MultiTenant)
+    assert {name: getattr(plain, name) for name in SERVICES[service]} == SERVICES[service]
+    changed = {name for name in MultiTenant.model_fields if getattr(plain, name) != getattr(ours, name)}
+    assert changed == {"rate_per_s", "cv_p95"}
+    assert ours.client_rates().sum() == pytest.approx(7.0)
+
+
+def test_days_of_different_size_leave_the_other_draws_alone() -> None:
+    """One day at a time: the same load but for one factor, the same at every moment of the day."""
+    spec = {"kind": "multi-tenant", "clients": 5, "rate_per_s": 50.0}
+    flat, sized = (
+        build({**spec, "day_sigma": sigma}, "test").sample(np.random.default_rng(3), 3600.0, 60.0)
+        for sigma in (0.0, 0.5)
+    )
+    ratio = sized.history_per_s / flat.history_per_s
+    assert np.ptp(ratio) < 1e-9
+    assert abs(ratio[0] - 1.0) > 0.01
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("code", 2.57), ("chat", 5.53), ("long-context", 3.4)])
@@ -53,26 +96,6 @@ def test_the_long_run_mean_is_the_rate_asked_for(kind: str) -> None:
     error = means.std(ddof=1) / np.sqrt(HOURS)
     assert abs(means.mean() - 20.0) <= 3.0 * error
     assert error < 5.0
-
-
-@pytest.mark.parametrize(
-    ("tokens", "prompt", "output"),
-    [
-        ("chat", (1020, 4083, 4142), (129, 451, 601)),
-        ("code", (1469, 7303, 7436), (13, 90, 251)),
-        ("long-context", (6909, 39_551, 85_400), (350, 698, 1119)),
-        ("api", (672, 2404, 4961), (54, 566, 1109)),
-        ("reasoning", (261, 7158, 23_472), (736, 5984, 13_818)),
-    ],
-)
-def test_lengths_have_the_published_quantiles(tokens: str, prompt: tuple[int, ...], output: tuple[int, ...]) -> None:
-    """About 72 000 requests, seed 14; p50, p95 and p99 within 10 %."""
-    load = build({"kind": "steady", "rate_per_s": 20.0, "tokens": tokens}, "test").sample(
-        np.random.default_rng(14), 3600.0, 1.0
-    )
-    drawn = draw_requests(load, np.random.default_rng(14))
-    assert np.quantile(drawn.prompt_tokens, (0.5, 0.95, 0.99)) == pytest.approx(prompt, rel=0.10)
-    assert np.quantile(drawn.output_tokens, (0.5, 0.95, 0.99)) == pytest.approx(output, rel=0.10)
 
 
 NEEDED: dict[str, dict[str, Any]] = {
@@ -100,6 +123,8 @@ def test_every_family_samples_again_what_it_sampled(kind: str) -> None:
         ({"kind": "steady", "rate_per_s": -1.0}, "rate_per_s: got -1.0"),
         ({"kind": "steady", "rate_per_s": "10/s"}, "requests per second"),
         ({"kind": "steady", "tokens": "chatt"}, "did you mean 'chat'"),
+        ({"kind": "multi-tenant", "service": "m-smal"}, "service: unknown service 'm-smal'; did you mean 'm-small'"),
+        ({"kind": "multi-tenant", "service": 3}, "service: unknown service '3'"),
         ({}, "no 'kind'"),
     ],
 )

@@ -41,9 +41,14 @@ PROFILES = {
                                  1.03, 1.07, 1.06, .99, 1.21, 1.43, 1.38, 1.25, 1.05)),
     "servegen-deepseek-r1": Profile((1.21, 1.39, 2.03, 1.79, 1.06, .91, .75, .58, .60, .66, .81, .83, .45, .54, .68,
                                      .70, .88, .55, .75, .59, 1.24, 1.62, 2.19, 1.18)),
+    "servegen-mm-image": Profile((.59, .89, 1.12, .87, .97, .94, .87, .92, .87, 1.11, 1.33, 1.25, 1.08, 1.10, 1.26,
+                                  1.30, 1.35, 1.06, .89, .92, 1.02, .89, .83, .60)),
     # July 1995; weekend level measured over days 1 to 27
     "nasa": Profile((.78, .67, .57, .47, .40, .40, .44, .68, 1.05, 1.25, 1.31, 1.44, 1.53, 1.53, 1.58, 1.56, 1.52,
                      1.26, 1.02, .92, .90, .93, .91, .89), 0.58),
+    # image requests; the hours of the night, below a tenth of the mean, are silent
+    "gentd26": Profile((1.83, 2.6, .54, .97, 3.19, 3.3, 3.22, 3.54, .96, .84, .79, .52, .27, .36, 0., 0., 0., 0., 0.,
+                        0., 0., 0., 0., .52)),
     "flat": Profile((1.0,) * 24),
 }
 # fmt: on
@@ -81,10 +86,7 @@ class Diurnal(Family):
         hours, weekend = self._profile()
         level = weekly(hours, weekend, clock.week_s + clock.mid_s)
         if self.day_sigma > 0:
-            day = np.floor_divide(clock.week_s + clock.mid_s, DAY_S).astype(np.int64)
-            first = int(day[0])
-            z = rng.standard_normal(int(day[-1]) - first + 1)
-            level = level * lognormal(z, self.day_sigma)[day - first]
+            level = level * day_sizes(rng, clock.week_s + clock.mid_s, self.day_sigma)
         if self.noise_sigma > 0:
             level = level * lognormal(ar1(rng, clock.mid_s, self.noise_s)[:, 0], self.noise_sigma)
         return level
@@ -92,6 +94,13 @@ class Diurnal(Family):
     def _profile(self) -> tuple[tuple[float, ...], float]:
         known = PROFILES[self.profile] if isinstance(self.profile, str) else Profile(self.profile)
         return known.hours, known.weekend if self.weekend is None else self.weekend
+
+
+def day_sizes(rng: np.random.Generator, week_s: Floats, sigma: float) -> Floats:
+    """Lognormal size of the day, mean 1, at rising times counted from Monday 00:00; days are independent."""
+    day = np.floor_divide(week_s, DAY_S).astype(np.int64)
+    first = int(day[0])
+    return lognormal(rng.standard_normal(int(day[-1]) - first + 1), sigma)[day - first]
 
 
 def weekly(hours: tuple[float, ...], weekend: float, week_s: Floats) -> Floats:

@@ -7,25 +7,36 @@ profile and slow noise; inter-arrivals gamma with a coefficient of variation tha
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from rlscale.errors import nearest
 from rlscale.types import Z95, Floats
-from rlscale.workloads.diurnal import PROFILES, Profile, ProfileChoice, weekly
+from rlscale.workloads.diurnal import PROFILES, Profile, ProfileChoice, day_sizes, weekly
 from rlscale.workloads.family import Clock, Family, NotNegative, Positive, Realisation, TokenChoice
 from rlscale.workloads.noise import ar1, lognormal
 from rlscale.workloads.renewal import burstiness, counts_at
+from rlscale.workloads.servegen import SERVICES
+
+
+def _service_choice(value: Any) -> Any:
+    if value is not None and value not in SERVICES:
+        raise ValueError(f"unknown service '{value}'; {nearest(str(value), SERVICES)}")
+    return value
 
 
 class MultiTenant(Family):
-    """The sum of `clients` gamma renewal processes. Defaults: ServeGen m-large.
+    """The sum of `clients` gamma renewal processes. `service` presets the fields; those given beside it win.
+
+    Without a service: ServeGen m-large as the scenarios have it, without days of different size.
 
     Who the clients are follows from `service_seed` alone, so that every realisation is the same service on another
     day. Its largest client holds 10 % of the requests, the first five 49 %, the first ten 70 %; the services measured
-    have 16 to 30, 46 to 77 and 68 to 93 %. The noise all clients share makes the total vary as measured (0.26): the
-    clients' own noise averages out.
+    have 14 to 30, 46 to 77 and 68 to 93 %, and `service` comes within a quarter of each. The noise all clients share
+    makes the total vary as measured (0.26): the clients' own noise averages out.
     """
 
     draws_counts: ClassVar[bool] = True
@@ -33,6 +44,9 @@ class MultiTenant(Family):
     kind: Literal["multi-tenant"] = "multi-tenant"
     rate_per_s: Positive = 214.0
     tokens: TokenChoice = "api"
+    service: Annotated[str | None, BeforeValidator(_service_choice)] = Field(
+        None, description="a ServeGen service whose settings hold where none is given: " + ", ".join(SERVICES)
+    )
     clients: Annotated[int, Field(strict=True, ge=1, le=5000)] = Field(139, description="number of clients")
     rate_sigma: NotNegative = Field(2.7, description="standard deviation of the log of a client's mean rate")
     largest: Annotated[float, Field(strict=True, ge=1)] = Field(200.0, description="largest client over the median")
@@ -46,7 +60,14 @@ class MultiTenant(Family):
     client_sigma: NotNegative = Field(0.25, description="standard deviation of the log of a client's own noise")
     shared_sigma: NotNegative = Field(0.26, description="the same of the noise that all clients share")
     noise_s: Positive = Field(3300.0, description="correlation time of both, seconds")
+    day_sigma: NotNegative = Field(0.0, description="standard deviation of the log of a day's size")
     service_seed: Annotated[int, Field(strict=True, ge=0)] = Field(0, description="which service: who its clients are")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: Any) -> Any:
+        service = given.get("service") if isinstance(given, Mapping) else None
+        return {**SERVICES[service], **given} if isinstance(service, str) and service in SERVICES else given
 
     @model_validator(mode="after")
     def _in_order(self) -> MultiTenant:
@@ -95,6 +116,8 @@ class MultiTenant(Family):
         day = weekly(known.hours, known.weekend if self.weekend is None else self.weekend, clock.week_s + at_s)
         shared = lognormal(ar1(rng, at_s, self.noise_s)[:, 0], self.shared_sigma)
         own = lognormal(ar1(rng, at_s, self.noise_s, self.clients), self.client_sigma)
+        if self.day_sigma > 0:
+            shared = shared * day_sizes(rng, clock.week_s + at_s, self.day_sigma)
         return (day * shared)[:, None] * own
 
     def _rank(self) -> Floats:
