@@ -98,9 +98,7 @@ def legacy_stabilize(log: list[Recommendation], now_s: float, proposal: int, win
     return highest
 
 
-def stabilize(
-    log: list[Recommendation], now_s: float, current: int, proposal: int, up_s: float, down_s: float
-) -> int:
+def stabilize(log: list[Recommendation], now_s: float, current: int, proposal: int, up_s: float, down_s: float) -> int:
     """The current count moved between the smallest proposal younger than `up_s` and the largest younger than `down_s`.
 
     The proposal is logged as it is, over the last slot that is older than both windows.
@@ -219,9 +217,8 @@ def store_event(behavior: Behavior | None, events: Events, now_s: float, before:
     longest_s = max((policy.period_s for policy in rules.policies or ()), default=0.0)
     slot = -1
     for place, event in enumerate(side):
-        if not event.outdated and now_s - event.t_s > longest_s:
-            event = side[place] = replace(event, outdated=True)
-        if event.outdated:
+        if event.outdated or now_s - event.t_s > longest_s:
+            side[place] = replace(event, outdated=True)
             slot = place
     newest = ScaleEvent(abs(after - before), now_s)
     if slot >= 0:

@@ -281,9 +281,7 @@ def by_average(tally: Tally, target_milli: int, current: int, tolerance: Toleran
     return Proposal(_settled(average / target, tally, current, tolerance, refilled), average)
 
 
-def _settled(
-    first: float, tally: Tally, current: int, tolerance: Tolerance, refilled: Callable[[float], float]
-) -> int:
+def _settled(first: float, tally: Tally, current: int, tolerance: Tolerance, refilled: Callable[[float], float]) -> int:
     """Replicas from the first ratio, or from the one with missing and unready pods filled in against its direction."""
     idle = tally.unready if first > 1.0 else 0
     if not tally.missing and not idle:
@@ -298,7 +296,9 @@ def _settled(
     return current if against else replicas
 
 
-def by_value(values_milli: Sequence[int], target_milli: int, current: int, ready: int, tolerance: Tolerance) -> Proposal:
+def by_value(
+    values_milli: Sequence[int], target_milli: int, current: int, ready: int, tolerance: Tolerance
+) -> Proposal:
     """Replicas for an object or external metric with a value target; `ready` are the pods Running and Ready.
 
     With no replicas, the ratio alone counts and the tolerance is skipped. MetricError without a value.

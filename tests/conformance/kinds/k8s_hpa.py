@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance.kinds import Refused
+
 from agents.hpa_behavior import (
     Behavior,
     Events,
@@ -39,7 +41,6 @@ from agents.hpa_calculator import (
     scoped_usage_milli,
 )
 from agents.hpa_reconcile import HorizontalAutoscaler, Metric
-from conformance.kinds import Refused
 
 SYSTEM = "k8s-hpa"
 Case = Mapping[str, Any]
@@ -181,9 +182,7 @@ def legacy_stabilized(case: Case) -> dict[str, Any]:
 def limited(case: Case) -> dict[str, Any]:
     behavior = with_defaults(Behavior(rules_of(case.get("scale_up")), rules_of(case.get("scale_down"))))
     events = Events(events_of(case.get("up_events")), events_of(case.get("down_events")))
-    replicas, reason = rate_limited(
-        behavior, events, 0.0, case["current"], case["proposal"], case["min"], case["max"]
-    )
+    replicas, reason = rate_limited(behavior, events, 0.0, case["current"], case["proposal"], case["min"], case["max"])
     return {"replicas": replicas, "reason": reason}
 
 
