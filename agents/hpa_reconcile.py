@@ -26,7 +26,8 @@ from agents.hpa_behavior import (
     tolerance_of,
     with_defaults,
 )
-from agents.hpa_calculator import MetricError, Proposal, Readiness, Tolerance
+from agents.hpa_calculator import Proposal, Tolerance
+from agents.hpa_pods import MetricError, Readiness
 from rlscale.errors import ScenarioError
 
 SYNC_S = 15.0

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from agents.hpa_calculator import MetricError
+from agents.hpa_pods import MetricError
 from rlscale.errors import ScenarioError
 
 POLLING_S, COOLDOWN_S, INITIAL_COOLDOWN_S = 30.0, 300.0, 0.0

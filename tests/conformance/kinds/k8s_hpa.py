@@ -27,15 +27,17 @@ from agents.hpa_behavior import (
 )
 from agents.hpa_calculator import (
     Calculator,
-    Container,
-    MetricError,
-    Pod,
     Proposal,
-    Readiness,
-    Sample,
     Tolerance,
     by_value,
     by_value_per_pod,
+)
+from agents.hpa_pods import (
+    Container,
+    MetricError,
+    Pod,
+    Readiness,
+    Sample,
     group_pods,
     pod_request_milli,
     scoped_usage_milli,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents.hpa_calculator import MetricError
+from agents.hpa_pods import MetricError
 from agents.keda_executor import Executor, Fallback, Health, ScaledObject, hpa_bounds, is_active
 
 SYSTEM = "keda"
