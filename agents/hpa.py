@@ -19,6 +19,7 @@ from agents.hpa_scaler import (
     milli,
     per_replica,
     shares_of,
+    status_of,
     target_milli,
     weights_of,
 )
@@ -89,7 +90,7 @@ class ExternalHPA(Autoscalers):
             return [failing(why)] * len(self._targets), why
         total = float(seen.running + seen.waiting)
         parts = shares_of(total, weights_of(seen, self.limits))
-        status = [ready + pending for ready, pending in zip(counts(seen.ready), counts(seen.pending), strict=True)]
+        status = status_of(seen)
         metrics = [per_replica(milli(part), self._targets[pool], status[pool]) for pool, part in enumerate(parts)]
         return metrics, f"{total:.4g} requests, {self.target:.2f} of the sequences at l_SLO wanted per replica"
 

@@ -87,6 +87,11 @@ def counts(replicas: Iterable[Any]) -> list[int]:
     return [int(count) for count in replicas]
 
 
+def status_of(seen: Observation) -> list[int]:
+    """Replicas that exist, ready or not, per pool."""
+    return [ready + pending for ready, pending in zip(counts(seen.ready), counts(seen.pending), strict=True)]
+
+
 def shares_of(total: float, weights: list[float]) -> list[float]:
     """A service's total divided over its pools by weight."""
     whole = sum(weights)
@@ -99,11 +104,8 @@ def weights_of(seen: Observation, limits: ScalingLimits) -> list[float]:
     Those that are starting count, so that an order is not taken back for want of requests; an empty pool counts as
     one replica, so that it may start.
     """
-    fleet = zip(seen.ready.tolist(), seen.pending.tolist(), limits.max_replicas.tolist(), strict=True)
-    return [
-        max(1.0, float(ready + pending)) * seats if most else 0.0
-        for (ready, pending, most), seats in zip(fleet, limits.seats.tolist(), strict=True)
-    ]
+    pools = zip(status_of(seen), counts(limits.max_replicas), limits.seats.tolist(), strict=True)
+    return [max(1, replicas) * float(seats) if most else 0.0 for replicas, most, seats in pools]
 
 
 class Autoscalers:

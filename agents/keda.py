@@ -13,7 +13,7 @@ from typing import Any
 
 from agents.hpa_calculator import Proposal, Tolerance, by_value_per_pod
 from agents.hpa_reconcile import SYNC_S, HorizontalAutoscaler, Metric, Outcome
-from agents.hpa_scaler import Settings, counts, milli, said, shares_of, target_milli, weights_of
+from agents.hpa_scaler import Settings, counts, milli, said, shares_of, status_of, target_milli, weights_of
 from agents.keda_executor import (
     BEHAVIOURS,
     COOLDOWN_S,
@@ -25,8 +25,8 @@ from agents.keda_executor import (
     Fallback,
     Health,
     ScaledObject,
+    any_active,
     hpa_bounds,
-    is_active,
 )
 from agents.threshold import OCCUPANCIES
 from rlscale.decide import Cadence, blind, hold, positive
@@ -84,6 +84,8 @@ class ScaledPool:
 
     def step(self, now_s: float, current: int, reading: Reading, due: tuple[bool, bool], status: int) -> Outcome:
         """One call: the executor where a poll is due, then the autoscaler where a sync is and nothing was changed."""
+        if self.executor.wanted.high == 0:
+            return Outcome(0, current != 0)
         poll, sync = due
         if math.isnan(self.executor.created_s):
             self.executor.created_s = now_s
@@ -121,7 +123,7 @@ class ScaledPools:
 
     def _pool(self, low: int, high: int) -> ScaledPool:
         floor, top = hpa_bounds(low, high)
-        return ScaledPool(self.keda.scaled_object(low, high), self.hpa.autoscaler(min(floor, max(1, top)), max(1, top)))
+        return ScaledPool(self.keda.scaled_object(low, high), self.hpa.autoscaler(floor, max(floor, top)))
 
     def decide(self, seen: Observation) -> Decision:
         """Whatever of polls and syncs is due."""
@@ -130,12 +132,9 @@ class ScaledPools:
             return hold(seen, "between polls and syncs")
         readings, words = self._read(seen)
         t_s, current = float(seen.t_s), counts(seen.target)
-        ready, pending = counts(seen.ready), counts(seen.pending)
         outcomes = [
-            pool.step(t_s, current[place], readings[place], due, ready[place] + pending[place])
-            if counts(self.limits.max_replicas)[place]
-            else Outcome(0, current[place] != 0)
-            for place, pool in enumerate(self.pools)
+            pool.step(t_s, now, reading, due, status)
+            for pool, now, reading, status in zip(self.pools, current, readings, status_of(seen), strict=True)
         ]
         return said(outcomes, words)
 
@@ -181,7 +180,7 @@ class Keda(ScaledPools):
             return [Reading(None, target, False, why) for target in self._targets], why
         total = float(seen.running + seen.waiting)
         parts = shares_of(total, weights_of(seen, self.limits))
-        active = is_active(total, self.activation)
+        active = any_active([(total, self.activation)])
         readings = [Reading(part, target, active) for part, target in zip(parts, self._targets, strict=True)]
         return readings, f"{total:.4g} requests, {self.target:.2f} of the sequences at l_SLO wanted per replica"
 

@@ -7,7 +7,7 @@ pkg/scaling/executor/scale_scaledobjects.go, pkg/fallback/fallback.go and contro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,6 +39,14 @@ def is_active(value: float, activation: float = 0.0) -> bool:
 def any_active(triggers: Sequence[tuple[float, float]], resources_only: bool = False) -> bool:
     """Whether any (value, activation threshold) is active; an object with nothing but CPU and memory always is."""
     return resources_only or any(is_active(value, threshold) for value, threshold in triggers)
+
+
+def composed(formula: Callable[..., float], *values: float | None) -> float | None:
+    """A scaling modifier: one metric from the values of several triggers; None, a failure, where one of them failed.
+
+    The fallback then stands for the composite, and its activity is that of the composite.
+    """
+    return None if None in values else formula(*values)
 
 
 def hpa_bounds(low: int | None = None, high: int | None = None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from agents.hpa_scaler import Settings, counts
 from agents.keda import KedaSettings, Reading, ScaledPools
-from agents.keda_executor import COOLDOWN_S, POLLING_S, is_active
+from agents.keda_executor import COOLDOWN_S, POLLING_S, any_active, composed
 from rlscale.decide import Cadence, blind, called_from_zero, positive
 from rlscale.errors import ScenarioError
 from rlscale.types import Knob, Observation, ScalerKind, ScalingLimits
@@ -128,19 +128,20 @@ class KedaSlo(ScaledPools):
 
     def _read(self, seen: Observation) -> tuple[Sequence[Reading], str]:
         why = blind(seen, arrival_per_s=seen.arrival_per_s, waiting=seen.waiting, running=seen.running)
-        worst, source = worst_of(seen, self.limits.slo.ttft_s, self.limits.slo.tpot_s)
-        if not why and self._rule.due(seen.t_s) and not math.isnan(worst):
-            self.signal.record(float(seen.t_s), worst)
-        smoothed = self.signal.mean(float(seen.t_s))
-        if not why and math.isnan(smoothed):
-            why = "requests, but no latency yet"
         if why:
-            called = called_from_zero(seen)
-            return [Reading(None, 1.0, called, why) for _ in self.pools], why
+            return [Reading(None, 1.0, False, why)] * len(self.pools), why
+        now_s = float(seen.t_s)
+        worst, source = worst_of(seen, self.limits.slo.ttft_s, self.limits.slo.tpot_s)
+        if self._rule.due(now_s) and not math.isnan(worst):
+            self.signal.record(now_s, worst)
+        smoothed = self.signal.mean(now_s)
+        called = called_from_zero(seen)
+        if math.isnan(smoothed):
+            why = "requests, but no latency yet"
+            return [Reading(None, 1.0, called, why)] * len(self.pools), why
         fleet = zip(counts(seen.target), counts(seen.ready), strict=True)
-        wanted = [self.band.desired(smoothed, target, ready) for target, ready in fleet]
-        active = called_from_zero(seen)
-        readings = [Reading(float(count), 1.0, active or is_active(count)) for count in wanted]
+        wanted = [composed(self.band.desired, smoothed, replicas, ready) for replicas, ready in fleet]
+        readings = [Reading(count, 1.0, called or any_active([(count or 0.0, 0.0)])) for count in wanted]
         return readings, f"{smoothed:.2f} of the SLO by {source}, {self.band.lower:.2f} to {self.band.upper:.2f} wanted"
 
 
@@ -155,7 +156,7 @@ GUIDE: dict[str, Any] = {
     "down_percent": 0,
     "down_period_s": 120.0,
 }
-UPPERS = (0.9, 0.8, 0.7, 0.62, 0.55, 0.48, 0.4, 0.33, 0.27, 0.22, 0.18)
+UPPERS = (1.5, 1.1, 0.7, 0.62, 0.55, 0.48, 0.4, 0.33, 0.27, 0.22, 0.18)
 
 SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
     "keda-slo": {
