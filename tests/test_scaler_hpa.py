@@ -1,4 +1,4 @@
-"""The Kubernetes HPA: its arithmetic against upstream's own cases, then its life in a cluster."""
+"""Scalers on the Kubernetes HPA in a cluster: pods metric, external metric, utilisation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.hpa import DOWN, HPA, UP, Controller, Pods, Policy, Rules, pods_average
-from rlscale.checks import limits_of, observation
+from agents import hpa as family
+from agents.hpa import HPA, ExternalHPA, GpuHPA
+from rlscale.checks import ToyFleet, drive, limits_of, observation, totals
+from rlscale.errors import ScenarioError
 from rlscale.types import Observation
 
 ONE = limits_of()  # 80 sequences per replica at l_SLO
-UPSTREAM = (UP.policies, DOWN.policies)
 
 
 def seen(t: float, ready: int, share: float, pending: int = 0, **changes: Any) -> Observation:
@@ -23,107 +24,6 @@ def seen(t: float, ready: int, share: float, pending: int = 0, **changes: Any) -
     return observation(ONE, t_s=float(t), **(fleet | load | {"ready_at_scrape": np.array([ready])} | changes))
 
 
-# One metric, one proposal. Inputs and results of upstream's tests, in pods.
-@pytest.mark.parametrize(
-    ("average", "target", "pods", "current", "proposal"),
-    [
-        (30.0, 15.0, Pods(3), 3, 6),
-        (12.0, 20.0, Pods(5), 5, 3),
-        (20.666, 20.0, Pods(3), 3, 3),  # within the tolerance
-        (10.0, 17.0, Pods(2, missing=1), 2, 2),  # the missing one is taken to be at its target
-    ],
-)
-def test_the_replica_calculator_agrees_with_upstream(average, target, pods, current, proposal):
-    assert pods_average(average, target, pods, current, tolerance=0.1) == proposal
-
-
-def test_starting_replicas_count_as_idle_when_growing():
-    assert pods_average(40, 20, Pods(4), current=4, tolerance=0.1) == 8
-    assert pods_average(40, 20, Pods(4, unready=4), current=8, tolerance=0.1) == 8
-    assert pods_average(40, 20, Pods(4, unready=2), current=6, tolerance=0.1) == 8
-
-
-def test_starting_replicas_are_left_out_when_shrinking():
-    assert pods_average(10, 20, Pods(4, unready=4), current=8, tolerance=0.1) == 2
-
-
-def test_replicas_that_became_ready_after_the_scrape_are_not_double_counted():
-    """Twice the target over 4 sampled pods is 8 pods, of which 4 have just arrived."""
-    assert pods_average(40, 20, Pods(4, missing=4), current=8, tolerance=0.1) == 8
-
-
-def test_the_average_is_cut_to_thousandths_before_the_ratio():
-    assert pods_average(22.0009, 20, Pods(10), current=10, tolerance=0.1) == 10  # 22.000 is within, 22.0009 is not
-
-
-# Rate policies. (current, proposal, min, max, policies, events (age, change), result) as in upstream's tests.
-PODS, PERCENT = "pods", "percent"
-
-
-@pytest.mark.parametrize(
-    ("current", "proposal", "bounds", "up", "down", "events", "result"),
-    [
-        (3, 1, (2, 8), *UPSTREAM, [], 2),
-        (3, 1000, (1, 2000), [(PERCENT, 1, 60)], DOWN.policies, [], 4),  # growth rounds up
-        (1000, 3, (3, 2000), UP.policies, [(PODS, 20, 60)], [], 980),
-        (10, 500, (1, 1000), [(PODS, 2, 60), (PERCENT, 100, 60)], DOWN.policies, [], 20),
-        (100, 2, (1, 1000), UP.policies, [(PODS, 2, 60), (PERCENT, 1, 60)], [], 98),
-        (100, 500, (1, 1000), [(PODS, 150, 120)], DOWN.policies, [(100, 1), (60, 5), (20, 9)], 235),
-        (100, 500, (1, 1000), [(PERCENT, 200, 120)], DOWN.policies, [(100, 1), (60, 5), (20, 9)], 255),
-        (6, 24, (1, 1000), [(PERCENT, 300, 300)], DOWN.policies, [(60, 4), (60, -2)], 16),  # both lists enter
-        (100, 2, (1, 1000), UP.policies, [(PODS, 5, 120)], [(100, -1), (60, -5), (20, -9)], 100),
-        (100, 0, (1, 1000), UP.policies, [(PERCENT, 50, 120)], [(100, -2), (60, -4), (20, -6)], 56),
-    ],
-)
-def test_rate_policies_agree_with_upstream(current, proposal, bounds, up, down, events, result):
-    def rules(policies):
-        return Rules(0.0, tuple(p if isinstance(p, Policy) else Policy(*p) for p in policies))
-
-    controller = Controller(rules(up), rules(down))
-    for age_s, change in events:
-        controller._events.append((-age_s, change))
-    assert controller.rate_limited(0.0, current, proposal, bounds) == result
-
-
-def test_an_event_exactly_one_period_old_no_longer_counts():
-    controller = Controller(Rules(0.0, (Policy("pods", 4, 15.0),)), DOWN)
-    assert controller.sync(0, 4, 100, (1, 100)) == 8
-    assert controller.sync(14, 8, 100, (1, 100)) == 8
-    assert controller.sync(15, 8, 100, (1, 100)) == 12
-
-
-def test_a_disabled_direction_stays_where_it_is():
-    controller = Controller(Rules(0.0, UP.policies, "disabled"), DOWN)
-    assert controller.sync(0, 4, 9, (1, 100)) == 4
-
-
-@pytest.mark.parametrize(("select", "limit"), [("max", 14), ("min", 11)])
-def test_the_selected_policy_is_the_one_with_the_larger_or_smaller_change(select, limit):
-    policies = (Policy("pods", 4, 60), Policy("percent", 10, 60))
-    assert Controller(Rules(0.0, policies, select), DOWN).rate_limited(0, 10, 99, (1, 99)) == limit
-    down = Controller(UP, Rules(0.0, policies, select))
-    assert down.rate_limited(0, 10, 0, (1, 99)) == 20 - limit
-
-
-# Stabilisation. (log of (age, replicas), current, proposal, windows, result) as in upstream's tests.
-@pytest.mark.parametrize(
-    ("log", "current", "proposal", "up_s", "down_s", "result"),
-    [
-        ([(120, 4), (60, 5)], 100, 3, 0, 180, 5),
-        ([(120, 1), (60, 2)], 100, 3, 300, 0, 3),
-        ([(120, 4), (60, 5)], 1, 3, 0, 300, 3),
-        ([(600, 10), (540, 9)], 1, 100, 0, 0, 100),
-        ([(6000, 2), (180, 3)], 2, 1, 300, 300, 2),
-    ],
-)
-def test_stabilisation_agrees_with_upstream(log, current, proposal, up_s, down_s, result):
-    controller = Controller(Rules(up_s, UP.policies), Rules(down_s, DOWN.policies))
-    for age_s, replicas in log:
-        controller.stabilise(-age_s, current, replicas)
-    assert controller.stabilise(0.0, current, proposal) == result
-
-
-# In a cluster.
 def test_hpa_doubles_at_once_when_the_load_is_twice_the_target():
     assert HPA(ONE, target=0.5).decide(seen(t=0, ready=4, share=1.0)).target == (8,)
 
@@ -205,3 +105,121 @@ def test_an_empty_pool_without_a_minimum_starts_as_soon_as_there_is_load():
     fleet = {"ready": np.array([4, 0]), "running": 320.0}
     assert HPA(two, target=0.5).decide(observation(two, **fleet)).target == (8, 2)
     assert HPA(two, target=0.5).decide(observation(two, **(fleet | {"running": 0.0}))).target == (4, 0)
+
+
+def test_a_failed_metric_still_lets_the_bounds_be_kept():
+    decision = HPA(ONE).decide(seen(t=0, ready=60, share=0.5, running=math.nan))
+    assert decision.target == (40,)
+    assert "TooManyReplicas" in decision.reason
+
+
+def test_the_reason_names_the_limit_that_ruled():
+    assert "ScaleUpLimit" in HPA(ONE, target=0.1).decide(seen(t=0, ready=2, share=3.0)).reason
+    assert "no value for waiting" in HPA(ONE).decide(seen(t=0, ready=2, share=3.0, waiting=math.nan)).reason
+
+
+def test_without_a_behavior_section_the_fleet_at_most_doubles_or_goes_to_four():
+    assert HPA(ONE, target=0.1, behavior="absent").decide(seen(t=0, ready=1, share=9.0)).target == (4,)
+    assert HPA(ONE, target=0.1, behavior="absent").decide(seen(t=0, ready=3, share=9.0)).target == (6,)
+
+
+def test_a_policy_of_one_replica_a_minute():
+    hpa = HPA(ONE, target=0.1, up_pods=1, up_percent=0, up_period_s=60.0)
+    counts, ready = [], 2
+    for turn in range(9):
+        ready = hpa.decide(seen(t=15 * turn, ready=ready, share=3.0)).target[0]
+        counts.append(ready)
+    assert counts == [3, 3, 3, 3, 4, 4, 4, 4, 5]
+
+
+# External metric.
+def test_an_external_total_asks_for_total_over_target_whatever_is_ready():
+    assert ExternalHPA(ONE, target=0.5).decide(seen(t=0, ready=4, share=1.0)).target == (8,)
+    starting = seen(t=0, ready=4, pending=4, share=1.0)
+    assert ExternalHPA(ONE, target=0.5).decide(starting).target == (8,)
+    assert ExternalHPA(ONE, target=0.5).decide(seen(t=0, ready=0, pending=2, share=0.0, waiting=160.0)).target == (4,)
+
+
+def test_an_external_total_is_divided_over_pools_by_their_sequences():
+    two = limits_of(2)  # 80 and 40 sequences per replica
+    fleet = {"ready": np.array([4, 2]), "running": 400.0}  # 400 of 400 sequences
+    assert ExternalHPA(two, target=0.5).decide(observation(two, **fleet)).target == (8, 4)
+
+
+# Utilisation.
+def test_utilisation_is_per_pool_and_cut_to_whole_percent():
+    two = limits_of(2)
+    fleet = {"ready": np.array([10, 4]), "compute_occupancy": np.array([0.5599, 0.25])}
+    assert GpuHPA(two, target=0.5).decide(observation(two, **fleet)).target == (10, 4)  # 55 of 50 is within
+    fleet["compute_occupancy"] = np.array([0.56, 0.25])
+    assert GpuHPA(two, target=0.5).decide(observation(two, **fleet)).target == (12, 4)
+
+
+def test_a_pool_without_replicas_has_no_utilisation_and_stays_empty():
+    two = limits_of(2)
+    fleet = {"ready": np.array([4, 0]), "compute_occupancy": np.array([1.0, math.nan])}
+    decision = GpuHPA(two, target=0.5).decide(observation(two, **fleet))
+    assert decision.target == (8, 0)
+    assert "pool 1: ScalingDisabled" in decision.reason
+
+
+# All three.
+SCALERS = [HPA, ExternalHPA, GpuHPA]
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+@pytest.mark.parametrize("share", [0.35, 0.5, 0.8])
+def test_in_a_closed_circle_occupancy_settles_at_the_target(scaler, share: float):
+    """200 intervals at 60 requests/s, no randomness: busy replicas over all within the tolerance and one replica."""
+    fleet = ToyFleet(ONE, 60.0, start_s=120.0)
+    settled = totals(drive(scaler(ONE, target=share), fleet, 200))[-40:]
+    assert set(settled) == {settled[0]}
+    assert math.floor(6 / share / 1.11) <= settled[0] <= math.ceil(6 / share * 1.11) + 1
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_a_service_that_may_not_run_is_left_at_nothing(scaler):
+    limits = limits_of()
+    limits.min_replicas[:] = limits.max_replicas[:] = 0
+    nothing = observation(limits, ready=np.array([0]), waiting=50.0, arrival_per_s=5.0)
+    assert scaler(limits).decide(nothing).target == (0,)
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_metrics_that_are_old_or_impossible_hold(scaler):
+    for odd in ({"age_s": 500.0}, {"running": -1.0, "compute_occupancy": np.array([-1.0])}):
+        decision = scaler(ONE).decide(seen(t=0, ready=4, share=1.0, **odd))
+        assert decision.target == (4,)
+        assert decision.reason.startswith("hold")
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_a_clock_that_goes_back_holds(scaler):
+    running = scaler(ONE, target=0.5)
+    running.decide(seen(t=600, ready=4, share=0.5))
+    assert running.decide(seen(t=300, ready=4, share=2.0)).target == (4,)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"target": 0.0}, "target"),
+        ({"target": math.nan}, "target"),
+        ({"tolerance": -0.1}, "tolerance"),
+        ({"sync_s": 0.0}, "sync_s"),
+        ({"window_down_s": math.inf}, "window_down_s"),
+        ({"behavior": "none"}, "behavior"),
+    ],
+)
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_impossible_settings_are_refused(scaler, settings: dict[str, Any], said: str):
+    with pytest.raises(ScenarioError, match=said):
+        scaler(ONE, **settings)
+
+
+@pytest.mark.parametrize("name", family.SEARCH)
+def test_both_ends_of_every_searched_parameter_can_be_built(name: str):
+    for parameter, (kind, *values) in family.SEARCH[name].items():
+        assert kind in ("float", "log", "int", "choice")
+        for value in values:
+            family.SCALERS[name].build(ONE, **{parameter: value})
