@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.hpa_calculator import Proposal, Tolerance, by_value_per_pod
+from agents.hpa_pods import MetricError
 from agents.hpa_reconcile import SYNC_S, HorizontalAutoscaler, Metric, Outcome
 from agents.hpa_scaler import Settings, counts, milli, said, shares_of, status_of, target_milli, weights_of
 from agents.keda_executor import (
@@ -100,7 +101,10 @@ class ScaledPool:
     def _metric(self, reading: Reading, status: int) -> Metric:
         def metric(current: int, tolerance: Tolerance) -> Proposal:
             fallback = self.executor.wanted.fallback
-            value = self.health.read(reading.value, reading.target, fallback, current=current)
+            try:
+                value = self.health.read(reading.value, reading.target, fallback, current=current)
+            except MetricError as error:
+                raise MetricError(f"{reading.error} ({error})") from None
             return by_value_per_pod([milli(value)], target_milli(reading.target), status, tolerance)
 
         return metric

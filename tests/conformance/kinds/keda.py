@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from conformance.kinds import Refused
+
 from agents.hpa_pods import MetricError
 from agents.keda_executor import Executor, Fallback, Health, ScaledObject, hpa_bounds, is_active
+from rlscale.errors import ScenarioError
 
 SYSTEM = "keda"
 LONG_S = 1_000_000.0
@@ -18,20 +21,28 @@ def fallback_of(given: Mapping[str, Any] | None) -> Fallback | None:
     return Fallback(given["threshold"], given["replicas"], given.get("behavior") or "static")
 
 
-def executor(case: Mapping[str, Any]) -> dict[str, Any]:
+def scaled_object(case: Mapping[str, Any]) -> ScaledObject:
     low, high = case.get("min"), case.get("max")
-    wanted = ScaledObject(
+    paused = case.get("paused_replicas", case["current"] if case.get("paused") else None)
+    return ScaledObject(
         low=low or 0,
         high=100 if high is None else high,
         idle=case.get("idle"),
         cooldown_s=case.get("cooldown_s", 300),
         initial_cooldown_s=case.get("initial_cooldown_s") or 0,
-        paused=case.get("paused_replicas"),
+        paused=paused,
         paused_in=bool(case.get("paused_scale_in")),
         paused_out=bool(case.get("paused_scale_out")),
         force_activation=bool(case.get("force_activation")),
         fallback=fallback_of(case.get("fallback")),
     )
+
+
+def executor(case: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        wanted = scaled_object(case)
+    except ScenarioError as error:
+        raise Refused(str(error)) from error
     running = Executor(wanted, created_s=-case.get("object_age_s", LONG_S))
     age_s = case.get("last_active_age_s")
     running.last_active_s = None if age_s is None else -age_s
