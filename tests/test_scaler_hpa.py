@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 from agents import hpa as family
 from agents.hpa import HPA, ExternalHPA, GpuHPA
+from agents.hpa_calculator import Calculator, Tolerance
+from agents.hpa_pods import Container, Pod, Sample
 from rlscale.checks import ToyFleet, drive, limits_of, observation, totals
 from rlscale.errors import ScenarioError
 from rlscale.types import Observation
@@ -164,6 +167,27 @@ def test_a_pool_without_replicas_has_no_utilisation_and_stays_empty():
 
 
 # All three.
+def test_counts_stand_for_the_very_pods():
+    """Pods metric and utilisation from counts against the calculator on pods one by one: 400 fleets, seed 5."""
+    rng, metrics = np.random.default_rng(5), Calculator(Tolerance(0.1, 0.1))
+    for _ in range(400):
+        sampled, missing, pending = 1 + int(rng.integers(6)), int(rng.integers(6)), int(rng.integers(6))
+        share, current = float(rng.uniform(0.0, 2.0)), sampled + missing + pending
+        pods = [Pod(f"r{k}", containers=(Container("gpu", 1000),)) for k in range(sampled + missing)]
+        pods += [Pod(f"p{k}", phase="Pending", containers=(Container("gpu", 1000),)) for k in range(pending)]
+        state = seen(0, sampled + missing, 0.0, pending, ready_at_scrape=np.array([sampled]))
+        state = replace(state, running=share * 80 * sampled, compute_occupancy=np.array([share]))
+
+        requests = {f"r{k}": Sample(int(share * 80 * 1000)) for k in range(sampled)}
+        fed, _ = HPA(ONE)._metrics(state)
+        assert fed[0](current, metrics.tolerance) == metrics.pods_average(pods, requests, 40_000, current)
+
+        usage = {f"r{k}": Sample(int(share * 1000)) for k in range(sampled)}
+        fed, _ = GpuHPA(ONE)._metrics(state)
+        utilisation = metrics.resource_utilization(pods, usage, 50, current, 0.0, "gpu")
+        assert fed[0](current, metrics.tolerance) == utilisation
+
+
 SCALERS = [HPA, ExternalHPA, GpuHPA]
 
 

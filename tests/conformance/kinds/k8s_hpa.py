@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from conformance.kinds import Refused
@@ -53,14 +54,17 @@ def before(age_s: float | None, otherwise: float = -math.inf) -> float:
 
 
 def container_of(given: Case) -> Container:
-    restarts = given.get("restartable") or given.get("restart_policy") == "Always"
-    return Container(given["name"], given.get("request_milli"), bool(restarts))
+    policy = given.get("restart_policy", given.get("restartPolicy"))
+    return Container(
+        given.get("name", ""), given.get("request_milli"), bool(given.get("restartable") or policy == "Always")
+    )
 
 
 def pod_of(given: Case) -> Pod:
     containers = [container_of(one) for one in given.get("containers", ())]
     containers += [Container(name, milli) for name, milli in (given.get("requests_milli") or {}).items()]
     inits = [container_of(one) for one in given.get("init_containers") or ()]
+    inits += [replace(container_of(one), restartable=True) for one in given.get("restartable_init_containers") or ()]
     start = given.get("start_age_s")
     return Pod(
         name=given.get("name", ""),
@@ -107,14 +111,15 @@ def propose(case: Case, kind: str, current: int, tolerance: Tolerance) -> Propos
         samples = samples_of(case["metrics"], container)
         level = bool(case.get("pod_level_resources_enabled", True))
         calculator = Calculator(tolerance, readiness_of(case), level)
-        resource = case.get("resource") or ""
+        resource = case.get("resource") or ("" if kind.startswith("pods") else "cpu")
         if case.get("target_utilization_pct") is not None:
             target = case["target_utilization_pct"]
             return calculator.resource_utilization(pods, samples, target, current, 0.0, resource, container)
         return calculator.pods_average(pods, samples, case["target_average_milli"], current, 0.0, resource)
     values = case.get("values_milli") or []
     if kind in ("object_value", "external_value"):
-        ready = case.get("ready_replicas", current)
+        running = [one for one in case.get("pods", ()) if one.get("phase") == "Running" and one.get("ready")]
+        ready = case.get("ready_replicas", len(running) if "pods" in case else current)
         return by_value(values, case["target_value_milli"], current, ready, tolerance)
     if kind in ("object_per_pod", "external_per_pod", "object_average", "external_average"):
         return by_value_per_pod(values, case["target_average_milli"], case.get("status_replicas", current), tolerance)
