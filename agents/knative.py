@@ -53,10 +53,18 @@ class PoolScaler:
         self.stable.record_since(before_s, t_s, concurrency)
         self.panic.record_since(before_s, t_s, concurrency)
 
+    def has_data(self, t_s: float) -> bool:
+        """Something was seen within the stable window.
+
+        Upstream takes silence of exactly the window's length for a load of 0, for one tick at most. Intervals of 15 s
+        would always meet that instant, so here it is without data like every longer one.
+        """
+        return self.stable.silence_s(t_s) < self.stable.window_s
+
     def tick(self, t_s: float, ready: int, current: int) -> int:
         """The new count; `current` where nothing is known or nothing may be applied."""
         autoscaler, revision = self._begun(t_s, ready, current)
-        if self.stable.is_empty(t_s) and self.panic.is_empty(t_s):
+        if not self.has_data(t_s):
             return current
         result = autoscaler.scale(t_s, ready, self.stable.average(t_s), self.panic.average(t_s))
         if not result.valid:
@@ -180,7 +188,7 @@ class Knative:
         why = self._record(t_s, seen)
         if not self._beat.due(t_s):
             return hold(seen, "between ticks")
-        if all(pool.stable.is_empty(t_s) and pool.panic.is_empty(t_s) for pool in self._pools):
+        if not any(pool.has_data(t_s) for pool in self._pools):
             return hold(seen, why or "no data")
         ready, current = seen.ready.tolist(), seen.target.tolist()
         target = tuple(

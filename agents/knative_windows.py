@@ -57,11 +57,15 @@ class TimedBuckets:
         gone = sum(self._buckets[number % size] for number in range(self._last + 1, self._last + silent + 1))
         return _cut((self._total - gone) / min(written, size - silent))
 
+    def silence_s(self, t_s: float) -> float:
+        """Time since the last write in whole buckets; without one, for ever."""
+        if self._last is None:
+            return math.inf
+        return (math.floor(t_s / self.granularity_s) - self._last) * self.granularity_s
+
     def is_empty(self, t_s: float) -> bool:
         """Nothing was written for longer than the window."""
-        if self._last is None:
-            return True
-        return (math.floor(t_s / self.granularity_s) - self._last) * self.granularity_s > self.window_s
+        return self.silence_s(t_s) > self.window_s
 
     def state(self) -> dict[str, Any]:
         """All there is to remember."""
