@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 from agents.knative_config import DEFAULTS, TICK_S, UPSTREAM_DEFAULTS, WINDOW_RANGE_S, panic_window_s, resolve_target
@@ -45,6 +46,7 @@ class PoolScaler:
         """A restart of the autoscaler, on a revision that is also new."""
         self.stable = TimedBuckets(self.settings.decider.stable_window_s)
         self.panic = TimedBuckets(self.settings.panic_window_s)
+        self.mean = 0.0  # of the stable window at the last tick, for the audit log
         self.autoscaler: Autoscaler | None = None
         self.revision: Revision | None = None
 
@@ -66,7 +68,8 @@ class PoolScaler:
         autoscaler, revision = self._begun(t_s, ready, current)
         if not self.has_data(t_s):
             return current
-        result = autoscaler.scale(t_s, ready, self.stable.average(t_s), self.panic.average(t_s))
+        self.mean = self.stable.average(t_s)
+        result = autoscaler.scale(t_s, ready, self.mean, self.panic.average(t_s))
         if not result.valid:
             return current
         scaled = revision.reconcile(t_s, result.desired, result.excess_burst_capacity, ready)
@@ -195,7 +198,7 @@ class Knative:
             pool.tick(t_s, int(ready[i]), int(current[i])) if pool.settings.revision.max_scale else 0
             for i, pool in enumerate(self._pools)
         )
-        return Decision(target, self._words(t_s))
+        return Decision(target, self._words())
 
     def state(self) -> dict[str, Any]:
         """All there is to remember, as plain JSON. The beat is not: a restarted autoscaler ticks at once."""
@@ -211,13 +214,15 @@ class Knative:
 
     def _record(self, t_s: float, seen: Observation) -> str:
         """Put the concurrency into the windows; why not, if not."""
-        before_s, self._before_s = self._before_s, t_s
+        before_s = self._before_s
+        # Not back with a clock that was set back: seconds that were recorded would be recorded again and add up.
+        self._before_s = t_s if math.isnan(before_s) else max(before_s, t_s)
         why = blind(seen, running=seen.running, waiting=seen.waiting)
         if why:
             return why
         requests = float(seen.running + seen.waiting)
         serving, ordered = seen.ready_at_scrape.tolist(), seen.target.tolist()
-        held = sum(count * seats for count, seats in zip(serving, self._seats, strict=True))
+        held = sum(map(mul, serving, self._seats))
         if held == 0:
             if requests == 0:
                 return "no pod and no request to report"
@@ -228,8 +233,8 @@ class Knative:
             pool.record(since_s, t_s, requests * (max(1, count) * seats / held))
         return ""
 
-    def _words(self, t_s: float) -> str:
-        concurrency = " + ".join(f"{pool.stable.average(t_s):.4g}" for pool in self._pools)
+    def _words(self) -> str:
+        concurrency = " + ".join(f"{pool.mean:.4g}" for pool in self._pools)
         panicking = any(pool.autoscaler is not None and pool.autoscaler.in_panic for pool in self._pools)
         mode = "panic" if panicking else "stable"
         return f"{mode}: concurrency {concurrency}, target {self._pools[0].settings.decider.target_value:.4g} per replica"

@@ -39,9 +39,18 @@ class TimedBuckets:
 
     def record_since(self, before_s: float, t_s: float, value: float) -> None:
         """The value in every bucket after that of `before_s` up to that of `t_s`."""
-        first, last = math.floor(before_s / self.granularity_s) + 1, math.floor(t_s / self.granularity_s)
-        for number in range(max(first, last - len(self._buckets) + 1), last + 1):
-            self._add(number, value)
+        buckets, size = self._buckets, len(self._buckets)
+        last = math.floor(t_s / self.granularity_s)
+        first = max(math.floor(before_s / self.granularity_s), last - size) + 1
+        if self._last is None or first != self._last + 1:
+            for number in range(first, last + 1):
+                self._add(number, value)
+            return
+        for number in range(first, last + 1):  # the same for consecutive buckets
+            place = number % size
+            self._total = self._total - buckets[place] + value
+            buckets[place] = value
+        self._last = max(last, self._last)
 
     def average(self, t_s: float) -> float:
         """Mean of a bucket over the window that ends at `t_s`; 0 after silence of a whole window."""
