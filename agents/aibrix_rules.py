@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 RESYNC_S = 10.0
 
@@ -159,9 +159,12 @@ class Controller:
         context = self.context
         if current == 0 and context.min_replicas != 0:
             return 0, "disabled: current replicas are 0"
+        bounded = min(max(current, context.min_replicas), context.max_replicas)
+        if bounded != current:
+            return bounded, "current replicas outside the bounds"
         found = compute(self.algorithm, current, samples, context, ready)
         if found is None:
-            return min(max(current, context.min_replicas), context.max_replicas), "no metric"
+            return current, "no metric"
         wanted = self.stabilise(t_s, found.replicas, current)
         return min(max(wanted, context.min_replicas), context.max_replicas), found.mode
 
@@ -186,11 +189,6 @@ class Controller:
     def restore(self, state: list[list[float]]) -> None:
         """Go on from a state."""
         self._log = [(float(at_s), int(wanted)) for at_s, wanted in state]
-
-
-def context_of(**settings: Any) -> Context:
-    """Upstream's defaults but for these."""
-    return replace(Context(), **settings)
 
 
 def _limited(ready: int, value: float, target: float, context: Context, activation_scale: int) -> int:

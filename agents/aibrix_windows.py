@@ -7,7 +7,7 @@ seconds on any clock; state() is plain JSON and restore() takes it back.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 STABLE_WINDOW_S = 180.0
@@ -17,7 +17,7 @@ GRANULARITY_S = 1.0
 
 def pod_average(values: Sequence[float]) -> float:
     """One sample: the mean over the pods that have the metric, NaN without any. Never their sum."""
-    return sum(values) / len(values) if values else math.nan
+    return _mean(values) if values else math.nan
 
 
 class TimeWindow:
@@ -29,24 +29,28 @@ class TimeWindow:
     def __init__(self, window_s: float, granularity_s: float = GRANULARITY_S) -> None:
         self.window_s = window_s
         self.granularity_s = granularity_s
-        self._buckets: dict[int, float] = {}
+        self._buckets: dict[int, float] = {}  # in order of time
 
     def record(self, t_s: float, value: float) -> None:
         """The value of a bucket, in the place of an earlier one."""
-        self._buckets[math.floor(t_s / self.granularity_s)] = value
+        number = math.floor(t_s / self.granularity_s)
+        late = bool(self._buckets) and number < next(reversed(self._buckets))
+        self._buckets[number] = value
+        if late:
+            self._buckets = dict(sorted(self._buckets.items()))
         cutoff = math.floor((t_s - self.window_s) / self.granularity_s)
-        for number in [number for number in self._buckets if number < cutoff]:
-            del self._buckets[number]
+        while (oldest := next(iter(self._buckets))) < cutoff:
+            del self._buckets[oldest]
 
     @property
     def values(self) -> list[float]:
         """Of the buckets that exist, in order of time."""
-        return [self._buckets[number] for number in sorted(self._buckets)]
+        return list(self._buckets.values())
 
     @property
     def average(self) -> float:
         """Mean of the buckets that exist; 0 without any."""
-        return sum(self.values) / len(self._buckets) if self._buckets else 0.0
+        return _mean(self._buckets.values()) if self._buckets else 0.0
 
     @property
     def least(self) -> float:
@@ -60,7 +64,7 @@ class TimeWindow:
 
     def state(self) -> list[list[float]]:
         """All there is to remember."""
-        return [[number, self._buckets[number]] for number in sorted(self._buckets)]
+        return [[number, value] for number, value in self._buckets.items()]
 
     def restore(self, state: list[list[float]]) -> None:
         """Go on from a state."""
@@ -87,3 +91,11 @@ class WindowPair:
         """Go on from a state."""
         self.stable.restore(state["stable"])
         self.panic.restore(state["panic"])
+
+
+def _mean(values: Collection[float]) -> float:
+    """Added one by one: sum() of newer Pythons corrects its rounding, which upstream does not."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total / len(values)

@@ -177,6 +177,8 @@ class Knative:
             )
             short_s = panic_window_s(stable_window_s, panic_window_percentage)
             self._pools.append(PoolScaler(Settings(decider, revision, short_s)))
+        each = ", ".join(f"{pool.settings.decider.target_value:.4g}" for pool in self._pools)
+        self._targets = f"target {each} per replica"
 
     def reset(self) -> None:
         """A new revision under a new autoscaler."""
@@ -237,7 +239,9 @@ class Knative:
         concurrency = " + ".join(f"{pool.mean:.4g}" for pool in self._pools)
         panicking = any(pool.autoscaler is not None and pool.autoscaler.in_panic for pool in self._pools)
         mode = "panic" if panicking else "stable"
-        return f"{mode}: concurrency {concurrency}, target {self._pools[0].settings.decider.target_value:.4g} per replica"
+        return (
+            f"{mode}: concurrency {concurrency}, target {self._pools[0].settings.decider.target_value:.4g} per replica"
+        )
 
 
 def _within(name: str, value: float, range_: tuple[float, float], *, above: bool = False) -> None:

@@ -82,7 +82,8 @@ class Revision:
         if proposal < 0 and self.condition != "activating":
             return Scaled(proposal, False)
         low, high = self.least_pods(), self.spec.max_scale
-        # A minimum above the maximum, by the initial scale, is upstream's too: it rules below itself, the maximum above.
+        # The initial scale may lie above the maximum: as upstream, what is below it is raised, what is above the
+        # maximum is lowered.
         desired = low if proposal < low else high if 0 < high < proposal else proposal
         return self._to_zero(t_s, probe) if desired == 0 else Scaled(desired, True)
 

@@ -63,8 +63,10 @@ class TimedBuckets:
             return _cut(self._total / min(written, size))
         if silent * self.granularity_s >= self.window_s:
             return 0.0
-        gone = sum(self._buckets[number % size] for number in range(self._last + 1, self._last + silent + 1))
-        return _cut((self._total - gone) / min(written, size - silent))
+        total = self._total
+        for number in range(self._last + 1, self._last + silent + 1):
+            total -= self._buckets[number % size]
+        return _cut(total / min(written, size - silent))
 
     def silence_s(self, t_s: float) -> float:
         """Time since the last write in whole buckets; without one, for ever."""
@@ -125,7 +127,8 @@ class WeightedBuckets(TimedBuckets):
             return 0.0
         size, keep = len(self._buckets), 1.0 - self.coefficient
         silent = max(0, math.floor(t_s / self.granularity_s) - self._last)
-        weight, total = self.coefficient * keep**silent, 0.0
+        weight: float = self.coefficient * keep**silent
+        total = 0.0
         for age in range(size - silent):
             total += self._buckets[(self._last - age) % size] * weight
             weight *= keep

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agents.aibrix_rules import Context, Panic, Sample, apa, compute, context_of, kpa
-from agents.aibrix_windows import PANIC_WINDOW_S, STABLE_WINDOW_S, TimeWindow, WindowPair, pod_average
+from conformance.kinds import Refused
 
-from . import Refused
+from agents.aibrix_rules import Context, Panic, Sample, apa, compute, kpa
+from agents.aibrix_windows import PANIC_WINDOW_S, STABLE_WINDOW_S, TimeWindow, WindowPair, pod_average
 
 SYSTEM = "aibrix"
 
@@ -19,7 +19,7 @@ def _context(given: Input) -> Context:
     names = Context.__dataclass_fields__
     settings = {name: value for name, value in given.items() if name in names}
     bounds = {f"{name}_replicas": given[name] for name in ("min", "max") if given.get(name) is not None}
-    return context_of(**settings, **bounds)
+    return Context(**settings, **bounds)
 
 
 def _apa(given: Input) -> dict[str, Any]:
@@ -54,8 +54,9 @@ def _window_pair(given: Input) -> dict[str, Any]:
 
 
 def _pod_average(given: Input) -> dict[str, Any]:
-    average = pod_average(given["values"])
-    return {"average": average, "avg": average, "value": average}
+    """The only list of the input holds the values of the pods."""
+    average = pod_average(next(value for value in given.values() if isinstance(value, list)))
+    return dict.fromkeys(("average", "avg", "mean", "value"), average)
 
 
 def _time_window(given: Input) -> dict[str, Any]:
