@@ -230,6 +230,8 @@ class Knative:
                 return "no pod and no request to report"
             serving = ordered
             held = sum(max(1, count) * seats for count, seats in zip(serving, self._seats, strict=True))
+        if held == 0:
+            return "no replica holds a sequence within the SLO"
         since_s = t_s - 1.0 if math.isnan(before_s) else before_s
         for pool, count, seats in zip(self._pools, serving, self._seats, strict=True):
             pool.record(since_s, t_s, requests * (max(1, count) * seats / held))
@@ -278,7 +280,7 @@ SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
         "stable_window_s": ("log", 6.0, 1800.0),
         "panic_window_percentage": ("float", 1.0, 100.0),
         "panic_threshold_percentage": ("float", 110.0, 1000.0),
-        "max_scale_up_rate": ("log", 1.1, 1000.0),
+        "max_scale_up_rate": ("log", 1.5, 1000.0),
         "max_scale_down_rate": ("log", 1.1, 100.0),
         "scale_down_delay_s": ("float", 0.0, 1800.0),
         "activation_scale": ("int", 1, 8),

@@ -137,7 +137,7 @@ class WeightedBuckets(TimedBuckets):
 
 def smoothing_coefficient(buckets: float) -> float:
     """Weight of the newest bucket, so that all of them weigh 0.9999 or, in long windows, 0.2."""
-    return max(1.0 - _OUTSIDE ** (1.0 / buckets), _LEAST_WEIGHT)
+    return max(1.0 - math.pow(_OUTSIDE, 1.0 / buckets), _LEAST_WEIGHT)
 
 
 class SlidingMax:
