@@ -15,15 +15,13 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Any
 
-from agents.knative_config import DEFAULTS, TICK_S, UPSTREAM_DEFAULTS, WINDOW_RANGE_S, panic_window_s, resolve_target
+from agents.knative_config import DEFAULTS, TICK_S, WINDOW_RANGE_S, exposed_defaults, panic_window_s, resolve_target
 from agents.knative_kpa import Autoscaler, DeciderSpec
 from agents.knative_revision import Revision, RevisionSpec
 from agents.knative_windows import TimedBuckets
 from rlscale.decide import Cadence, blind, hold, positive
 from rlscale.errors import ScenarioError
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
-
-__all__ = ["SCALERS", "SEARCH", "UPSTREAM_DEFAULTS", "Knative", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,3 +284,5 @@ SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
         "activation_scale": ("int", 1, 8),
     }
 }
+
+UPSTREAM_DEFAULTS: dict[str, dict[str, Any]] = dict.fromkeys(("knative", "knative-kpa"), exposed_defaults())

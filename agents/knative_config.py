@@ -123,8 +123,8 @@ def activator_count(
     return max(LEAST_ACTIVATORS, math.ceil(wanted / activator_capacity))
 
 
-def _exposed() -> dict[str, Any]:
-    """All settings, under the names of the ConfigMap and under the shorter ones of a decider's spec."""
+def exposed_defaults() -> dict[str, Any]:
+    """All default settings, under the names of the ConfigMap and under the shorter ones of a decider's spec."""
     shorter = {
         "target_utilisation": DEFAULTS.target_utilization,
         "concurrency_target": DEFAULTS.container_concurrency_target_default,
@@ -141,6 +141,3 @@ def _exposed() -> dict[str, Any]:
         "tick_interval_s": DEFAULTS.tick_s,
     }
     return asdict(DEFAULTS) | shorter
-
-
-UPSTREAM_DEFAULTS: dict[str, dict[str, Any]] = {"knative": _exposed(), "knative-kpa": _exposed()}
