@@ -175,7 +175,7 @@ def apa(
 
 def kpa(
     limits: ScalingLimits,
-    target: float = 0.2,
+    target: float = 0.02,
     stable_window_s: float = STABLE_WINDOW_S,
     panic_window_s: float = PANIC_WINDOW_S,
     panic_threshold: float = DEFAULTS.panic_threshold,
@@ -187,7 +187,11 @@ def kpa(
     scale_down_cooldown_window_s: float = DEFAULTS.scale_down_cooldown_window_s,
     resync_s: float = RESYNC_S,
 ) -> AIBrix:
-    """The KPA variant: value over target, by the mean of a pod."""
+    """The KPA variant: value over target, by the mean of a pod.
+
+    As the mean falls with every pod that is added, the count settles at about the root of load over target: a target
+    has to be far below what a pod is meant to hold.
+    """
     return AIBrix(
         limits,
         "kpa",
@@ -221,13 +225,13 @@ SCALERS = {
         kpa,
         Knob(
             "target",
-            (0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01),
-            0.2,
+            (0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.015, 0.01, 0.007, 0.005),
+            0.02,
             "load per wanted replica, as a share of a replica's sequences at l_SLO, counted by the mean of one replica",
         ),
         "AIBrix KPA variant: replicas by the mean load of one replica over the target",
         upstream={
-            "target": 0.2,
+            "target": 0.02,
             "stable_window_s": STABLE_WINDOW_S,
             "panic_window_s": PANIC_WINDOW_S,
             "panic_threshold": DEFAULTS.panic_threshold,
@@ -247,7 +251,7 @@ _SEARCH_RULES: dict[str, tuple[Any, ...]] = {
 SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
     "aibrix-apa": {"target": ("log", 0.05, 1.0), "stable_window_s": ("log", 10.0, 600.0)} | _SEARCH_RULES,
     "aibrix-kpa": {
-        "target": ("log", 0.005, 0.5),
+        "target": ("log", 0.002, 0.5),
         "stable_window_s": ("log", 60.0, 600.0),
         "panic_window_s": ("log", 10.0, 60.0),
         "panic_threshold": ("float", 1.1, 5.0),

@@ -18,10 +18,13 @@ from typing import Any
 from agents.knative_config import DEFAULTS, TICK_S, WINDOW_RANGE_S, exposed_defaults, panic_window_s, resolve_target
 from agents.knative_kpa import Autoscaler, DeciderSpec
 from agents.knative_revision import Revision, RevisionSpec
-from agents.knative_windows import TimedBuckets
+from agents.knative_windows import TimedBuckets, WeightedBuckets
 from rlscale.decide import Cadence, blind, hold, positive
 from rlscale.errors import ScenarioError
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
+
+# Upstream's names. Weights that fall with age follow a change sooner and, as upstream, see too little at first.
+AGGREGATIONS: dict[str, type[TimedBuckets]] = {"linear": TimedBuckets, "weightedExponential": WeightedBuckets}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Settings:
     decider: DeciderSpec
     revision: RevisionSpec
     panic_window_s: float
+    buckets: type[TimedBuckets] = TimedBuckets
 
 
 class PoolScaler:
@@ -42,8 +46,9 @@ class PoolScaler:
 
     def reset(self) -> None:
         """A restart of the autoscaler, on a revision that is also new."""
-        self.stable = TimedBuckets(self.settings.decider.stable_window_s)
-        self.panic = TimedBuckets(self.settings.panic_window_s)
+        buckets = self.settings.buckets
+        self.stable = buckets(self.settings.decider.stable_window_s)
+        self.panic = buckets(self.settings.panic_window_s)
         self.mean = 0.0  # of the stable window at the last tick, for the audit log
         self.autoscaler: Autoscaler | None = None
         self.revision: Revision | None = None
@@ -133,6 +138,7 @@ class Knative:
         scale_to_zero_grace_period_s: float = DEFAULTS.scale_to_zero_grace_period_s,
         scale_to_zero_pod_retention_period_s: float = DEFAULTS.scale_to_zero_pod_retention_period_s,
         progress_deadline_s: float = DEFAULTS.progress_deadline_s,
+        aggregation_algorithm: str = "linear",
         tick_s: float = TICK_S,
     ) -> None:
         _within("stable_window_s", stable_window_s, WINDOW_RANGE_S)
@@ -143,6 +149,8 @@ class Knative:
         _within("scale_down_delay_s", scale_down_delay_s, (0.0, WINDOW_RANGE_S[1]))
         _within("activation_scale", activation_scale, (1, math.inf))
         _within("initial_scale", initial_scale, (1, math.inf))
+        if aggregation_algorithm not in AGGREGATIONS:
+            raise ScenarioError(f"knative: {aggregation_algorithm=}; expected {' or '.join(AGGREGATIONS)}")
         self.limits = limits
         self.utilisation = positive("knative: utilisation", utilisation)
         self._seats = [float(each) for each in limits.seats]
@@ -174,7 +182,7 @@ class Knative:
                 target_burst_capacity=target_burst_capacity,
             )
             short_s = panic_window_s(stable_window_s, panic_window_percentage)
-            self._pools.append(PoolScaler(Settings(decider, revision, short_s)))
+            self._pools.append(PoolScaler(Settings(decider, revision, short_s, AGGREGATIONS[aggregation_algorithm])))
         each = ", ".join(f"{pool.settings.decider.target_value:.4g}" for pool in self._pools)
         self._targets = f"target {each} per replica"
 
@@ -255,7 +263,7 @@ SCALERS = {
         Knative,
         Knob(
             "utilisation",
-            (1.0, 0.85, 0.7, 0.55, 0.45, 0.35, 0.28, 0.22, 0.18, 0.14, 0.1, 0.07),
+            (1.0, 0.85, 0.7, 0.55, 0.48, 0.41, 0.35, 0.28, 0.22, 0.18, 0.14, 0.1, 0.07),
             0.7,
             "running + waiting requests per replica aimed at, as a share of its sequences at l_SLO",
         ),
@@ -282,6 +290,7 @@ SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
         "max_scale_down_rate": ("log", 1.1, 100.0),
         "scale_down_delay_s": ("float", 0.0, 1800.0),
         "activation_scale": ("int", 1, 8),
+        "aggregation_algorithm": ("choice", *AGGREGATIONS),
     }
 }
 

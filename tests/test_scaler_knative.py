@@ -134,11 +134,22 @@ def test_pools_without_sequences_hold():
         {"scale_down_delay_s": -1.0},
         {"activation_scale": 0},
         {"initial_scale": 0},
+        {"aggregation_algorithm": "median"},
     ],
 )
-def test_settings_that_upstream_refuses_are_refused(wrong: dict[str, float]):
+def test_settings_that_upstream_refuses_are_refused(wrong: dict[str, Any]):
     with pytest.raises(ScenarioError, match=next(iter(wrong))):
         Knative(limits_of(), **wrong)
+
+
+@pytest.mark.parametrize(("algorithm", "replicas"), [("linear", 7), ("weightedExponential", 5)])
+def test_falling_weights_follow_a_step_down_sooner(algorithm: str, replicas: int):
+    """20 s after the load fell to a tenth the mean of 60 s is at 392, the weighted one at 62, which the rate limits."""
+    limits = limits_of()
+    scaler = Knative(limits, aggregation_algorithm=algorithm)
+    for k in range(70):
+        decision = scaler.decide(at(2.0 * k, limits, 560.0 if k < 60 else 56.0, 10))
+    assert decision.target == (replicas,)
 
 
 def test_a_state_of_another_window_is_refused():
