@@ -154,6 +154,7 @@ class Knative:
         self.limits = limits
         self.utilisation = positive("knative: utilisation", utilisation)
         self._seats = [float(each) for each in limits.seats]
+        self._weighted = AGGREGATIONS[aggregation_algorithm] is WeightedBuckets
         self._beat = Cadence(tick_s)
         self._before_s = math.nan  # time of the last observation, failed scrapes included
         self._pools = []
@@ -199,7 +200,9 @@ class Knative:
         why = self._record(t_s, seen)
         if not self._beat.due(t_s):
             return hold(seen, "between ticks")
-        if not any(pool.has_data(t_s) for pool in self._pools):
+        # Falling weights take silence for a load that falls, where the plain mean leaves it out.
+        silent = bool(why) and self._weighted
+        if silent or not any(pool.has_data(t_s) for pool in self._pools):
             return hold(seen, why or "no data")
         ready, current = seen.ready.tolist(), seen.target.tolist()
         target = tuple(

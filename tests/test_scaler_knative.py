@@ -173,3 +173,7 @@ def test_a_low_rate_up_counts_ready_pods_and_so_takes_back_what_was_ordered():
 
 def test_settings_of_a_long_window_and_a_delay_keep_the_contract():
     check_scaler(SCALERS["knative"], limits_of(), stable_window_s=600.0, scale_down_delay_s=600.0)
+
+
+def test_falling_weights_keep_the_contract_which_silence_would_break():
+    check_scaler(SCALERS["knative"], limits_of(), aggregation_algorithm="weightedExponential")
