@@ -13,7 +13,7 @@ from rlscale.errors import ScenarioError
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 _ROUNDING = 1e-9
-_FAR = 9.0  # square roots of the offered load below it, from where the recursion may start
+_FAR = 7.0  # square roots of the offered load below it, from where the recursion may start
 
 
 def erlang_b(servers: int, offered: float) -> float:
@@ -47,15 +47,17 @@ def erlang_c_servers(arrival_per_s: float, service_per_s: float, limit_s: float,
     offered = arrival_per_s / service_per_s
     if offered <= 0:
         return 0
-    # Far below the load nearly all are lost and B is 1 - n/a; the error of that start vanishes on the way up.
+    # Far below the load, n servers have n/(a - n) idle on average; what that start misses vanishes on the way up.
     n = max(0, math.floor(offered - _FAR * math.sqrt(offered)))
-    blocking, wait = 1.0 - n / offered, 1.0
-    while wait > most or n <= offered:
+    blocking = 1.0 - (n - n / (offered - n)) / offered
+    while n < math.floor(offered):
         n += 1
         blocking = offered * blocking / (n + offered * blocking)
-        if n > offered:
-            wait = _waiting(n, offered, blocking) * _outlasts(n, offered, service_per_s, limit_s)
-    return n
+    while True:
+        n += 1
+        blocking = offered * blocking / (n + offered * blocking)
+        if _waiting(n, offered, blocking) * _outlasts(n, offered, service_per_s, limit_s) <= most:
+            return n
 
 
 def square_root_servers(offered: float, beta: float) -> int:
@@ -71,7 +73,7 @@ def _waiting(servers: int, offered: float, blocking: float) -> float:
 
 
 def _outlasts(servers: int, offered: float, service_per_s: float, limit_s: float) -> float:
-    return math.exp(-max(0.0, servers - offered) * service_per_s * limit_s)
+    return math.exp(-max(0.0, servers - offered) * service_per_s * limit_s) if limit_s > 0 else 1.0
 
 
 def _check(servers: int, offered: float) -> None:
