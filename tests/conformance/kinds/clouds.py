@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from conformance.kinds import Refused
+
 from agents.aws_rules import Step, StepPolicy, effective_max, percent_rounding
 from agents.azure import Rule, action, calm_count
 from agents.gcp import recommended, whole_instances
-from conformance.kinds import Refused
 from rlscale.errors import ScenarioError
 
 SYSTEM = "cloud-autoscalers"
