@@ -38,9 +38,9 @@ class HourlyForecast:
             total, count = self._hours.get(hour, (0.0, 0))
             self._hours[hour] = (total + load, count + 1)
             self._first = hour if self._first < 0 else self._first
-        if hour - self._first >= self.min_history_hours and self._first >= 0:
-            if self._made_in < 0 or hour - self._made_in >= REFRESH_HOURS:
-                self._make(hour)
+        enough = self._first >= 0 and hour - self._first >= self.min_history_hours
+        if enough and (self._made_in < 0 or hour - self._made_in >= REFRESH_HOURS):
+            self._make(hour)
 
     def ahead(self, t_s: float) -> float:
         """The largest load expected from now until the buffer is over; NaN before there is enough history."""

@@ -6,6 +6,7 @@ After the vendors' user guides as of 2026; facts only, closed product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -192,7 +193,7 @@ def _in_order(steps: Sequence[Step]) -> tuple[Step, ...]:
     for step in ordered:
         if step.lower is not None and step.upper is not None and step.lower >= step.upper:
             raise ScenarioError(f"step policy: {step} ends before it begins")
-    for one, following in zip(ordered, ordered[1:], strict=False):
+    for one, following in itertools.pairwise(ordered):
         if one.upper is None or following.lower is None or one.upper != following.lower:
             raise ScenarioError(f"step policy: a gap or an overlap between {one} and {following}")
     return tuple(ordered)

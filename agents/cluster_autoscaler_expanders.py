@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 GPU_UNFITNESS = 1000.0  # whatever the size: unattractive for pods that need none
 NOT_EXISTING = 2.0  # factor on the score of a group that would have to be created
-PODS_WITHOUT_PRICE = 0.01  # upstream's floor, so that requests of nothing are no bargain
 PREFERRED_CPUS = ((2, 1), (6, 2), (20, 4), (60, 8), (200, 16))  # nodes in the cluster, at most: cores of a node
 LARGEST_PREFERRED = 32
 
@@ -167,12 +166,12 @@ def price(preferred_milli: float, stabilization: float) -> Expander:
 
     def score(option: Option) -> float:
         nodes = option.nodes * (option.template.price or 0.0)
-        pods = sum(pod.price for pod in option.pods if pod.price is not None) or PODS_WITHOUT_PRICE
+        pods = sum(pod.price for pod in option.pods if pod.price is not None)
         fitness = GPU_UNFITNESS
         if option.template.gpus <= 0:
             fade = 1.0 - math.tanh((option.nodes - 1) / 15.0)
             fitness = (unfitness(preferred_milli, option.template.cpu_milli) - 1.0) * fade + 1.0
-        score = fitness * (nodes + stabilization) / (pods + stabilization)
+        score = fitness * (nodes + stabilization) / (pods + stabilization) if pods + stabilization > 0 else math.inf
         return score if option.exists else NOT_EXISTING * score
 
     return lambda options: _least([option for option in options if option.template.price is not None], score)

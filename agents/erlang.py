@@ -13,7 +13,7 @@ from rlscale.errors import ScenarioError
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 _ROUNDING = 1e-9
-_FAR = 7.0  # square roots of the offered load below it, from where the recursion may start
+_FAR = 6.0  # square roots of the offered load below it, from where the recursion may start
 
 
 def erlang_b(servers: int, offered: float) -> float:
@@ -27,12 +27,14 @@ def erlang_b(servers: int, offered: float) -> float:
 
 def erlang_c(servers: int, offered: float) -> float:
     """Share of arrivals that wait: B/(1 - rho (1 - B)) with rho = a/n; 1 when the servers are no more than the load."""
-    return _waiting(servers, offered, erlang_b(servers, offered))
+    blocking = erlang_b(servers, offered)
+    return 1.0 if servers <= offered else blocking / (1.0 - offered / servers * (1.0 - blocking))
 
 
 def wait_beyond(servers: int, offered: float, service_per_s: float, limit_s: float) -> float:
     """P(wait > t) = C exp(-(n - a) mu t), 1 for an unstable queue."""
-    return erlang_c(servers, offered) * _outlasts(servers, offered, service_per_s, limit_s)
+    spare = max(0.0, servers - offered)
+    return erlang_c(servers, offered) * math.exp(-spare * service_per_s * limit_s)
 
 
 def erlang_c_servers(arrival_per_s: float, service_per_s: float, limit_s: float, most: float) -> int:
@@ -53,27 +55,20 @@ def erlang_c_servers(arrival_per_s: float, service_per_s: float, limit_s: float,
     while n < math.floor(offered):
         n += 1
         blocking = offered * blocking / (n + offered * blocking)
-    while True:
+    wait = math.inf
+    while wait > most:
         n += 1
         blocking = offered * blocking / (n + offered * blocking)
-        if _waiting(n, offered, blocking) * _outlasts(n, offered, service_per_s, limit_s) <= most:
-            return n
+        wait = blocking / (1.0 - offered / n * (1.0 - blocking))
+        if limit_s > 0:
+            wait *= math.exp((offered - n) * service_per_s * limit_s)
+    return n
 
 
 def square_root_servers(offered: float, beta: float) -> int:
     """n = ceil(a + beta sqrt(a))."""
     _check(0, offered)
     return math.ceil(offered + beta * math.sqrt(offered) - _ROUNDING)
-
-
-def _waiting(servers: int, offered: float, blocking: float) -> float:
-    if servers <= offered:
-        return 1.0
-    return blocking / (1.0 - offered / servers * (1.0 - blocking))
-
-
-def _outlasts(servers: int, offered: float, service_per_s: float, limit_s: float) -> float:
-    return math.exp(-max(0.0, servers - offered) * service_per_s * limit_s) if limit_s > 0 else 1.0
 
 
 def _check(servers: int, offered: float) -> None:

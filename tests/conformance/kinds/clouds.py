@@ -37,14 +37,17 @@ def azure_anti_flap(given: Mapping[str, Any]) -> dict[str, Any]:
     return {"instances": calm_count(now, given["metric_average"], rules, wanted)}
 
 
+def aws_predictive_capacity(given: Mapping[str, Any]) -> dict[str, Any]:
+    buffer_pct = given.get("max_capacity_buffer_pct") or 0
+    return {
+        "effective_max": effective_max(given["forecast"], given["max_capacity"], buffer_pct, given["breach_behavior"])
+    }
+
+
 KINDS = {
     "aws_step": aws_step,
     "aws_percent_rounding": lambda given: {"rounded": percent_rounding(given["change"])},
-    "aws_predictive_capacity": lambda given: {
-        "effective_max": effective_max(
-            given["forecast"], given["max_capacity"], given.get("max_capacity_buffer_pct") or 0, given["breach_behavior"]
-        )
-    },
+    "aws_predictive_capacity": aws_predictive_capacity,
     "gcp_rounding": lambda given: {
         "instances": whole_instances(given["fractional_instances"], given["direction"])
     },
