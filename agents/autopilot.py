@@ -27,7 +27,8 @@ class Recommender:
     """Largest recommendation of the last `defer_s`; one recommendation is a percentile of usage, averaged over 5 min.
 
     Shrinking is deferred by that maximum and slowed to `decay` of the count per period; changes within `ignore` of
-    the count are ignored; growth is limited to doubling, less the share of the replicas that are still starting.
+    the count are ignored; growth is limited to `growth` times what is ready, so the more of the fleet is still
+    starting, the less is added.
     """
 
     def __init__(

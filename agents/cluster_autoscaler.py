@@ -98,10 +98,9 @@ class ClusterAutoscaler:
         for part in (self._scan, self._unneeded, self._blocks, self._backoff):
             part.reset()
         self._pods = -1  # wanted; below 0: not known yet
-        self._rng = random.Random(self.seed)
 
     def state(self) -> dict[str, Any]:
-        """All it knows but the position in the random sequence, as JSON can hold it."""
+        """All it knows, as JSON can hold it."""
         return {
             "pods": self._pods,
             "scan": self._scan.state(),
@@ -180,7 +179,8 @@ class ClusterAutoscaler:
                 nodes, placed = estimate([(self._pod, left)], self._nodes[pool], room)
                 if nodes:
                     options.append(Option(str(pool), nodes, (self._pod,) * placed[0][1], self._nodes[pool]))
-        best = choose(options, self._expanders, self._rng)
+        # The draw among equals depends on seed and time alone, so that a restart changes nothing.
+        best = choose(options, self._expanders, random.Random(f"{self.seed}:{seen.t_s}"))
         if best is None:
             return hold(seen, f"{left} of {pods} pods pending and no group can grow")
         target[int(best.group)] += best.nodes
