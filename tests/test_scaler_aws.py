@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 
 from agents.aws import Predictive, Simple, Stepped, Tracking
@@ -150,8 +152,6 @@ def test_a_forecast_only_adds():
 def test_steps_wait_for_what_starts_before_they_remove():
     scaler = Stepped(limits_of(), points_in=1)
     busy = {"ready": [4], "ready_at_scrape": [4], "target": [6], "pending": [2]}
-    import numpy as np
-
     seen = {name: np.array(value) for name, value in busy.items()}
     assert scaler.decide(observation(limits_of(), **seen)).target == (6,)
     seen |= {"pending": np.array([0]), "ready": np.array([6])}
@@ -163,7 +163,7 @@ def test_a_simple_policy_does_nothing_at_all_while_it_cools_down():
     scaler = Simple(limits_of(), points_out=1)
     counts = totals(drive(scaler, fleet, 60))
     changes = [15 * k for k in range(1, 60) if counts[k] != counts[k - 1]]
-    assert changes and all(later - earlier >= 300 for earlier, later in zip(changes, changes[1:], strict=False))
+    assert changes and all(later - earlier >= 300 for earlier, later in itertools.pairwise(changes))
     assert max(counts) - counts[0] == len(changes)
 
 
