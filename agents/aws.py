@@ -45,13 +45,18 @@ class _Group:
         self.limits = limits
         self.target = positive("aws: target", target)
         self._minute = Averages(POINT_S)
+        self._last_s = -math.inf
 
     def reset(self) -> None:
         """Forget everything."""
         self._minute.reset()
+        self._last_s = -math.inf
 
     def decide(self, seen: Observation) -> Decision:
         """An evaluation of every group's policies, once a minute; without data, no action."""
+        if seen.t_s < self._last_s:
+            self.reset()  # the clock jumped back: cooldowns would last for ever
+        self._last_s = seen.t_s
         called = from_zero(seen, self.limits)
         if called:
             return called
