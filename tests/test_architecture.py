@@ -22,6 +22,8 @@ LEVELS = {
     "rlscale.yaml_place": 1,
     "rlscale.monitor": 2,
     "rlscale.predict": 2,
+    "rlscale.predict_seasonal": 2,
+    "rlscale.lp": 2,
     "rlscale.decide": 2,
     "rlscale.execute": 2,
     "rlscale.feedback": 2,

@@ -47,9 +47,22 @@ def read(where: Path) -> Iterator[Case]:
             if content.get("case_count", len(content["cases"])) != len(content["cases"]):
                 raise ValueError(f"{len(content['cases'])} cases; case_count says {content['case_count']}")
             for case in content["cases"]:
-                yield Case(path.name, content["system"], case["id"], case["kind"], case["input"], case["expected"])
+                asked = _questions(case["expected"])
+                yield Case(
+                    path.name, content["system"], case["id"], case["kind"], asked | case["input"], case["expected"]
+                )
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _questions(expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What a case asks beside its input: which values to find a bucket for, and how many starts of buckets to name."""
+    asked: dict[str, Any] = {}
+    if "find" in expected:
+        asked["find"] = [value for value, _ in expected["find"]]
+    if "starts" in expected:
+        asked["starts"] = len(expected["starts"])
+    return asked
 
 
 def differences(expected: Mapping[str, Any], actual: Mapping[str, Any]) -> list[str]:
