@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from rlscale import registry
+from rlscale import forecast_arima, forecast_kalman, forecast_lags, forecast_quantile, forecast_season, registry
 from rlscale.errors import ScenarioError, nearest
+from rlscale.forecast_parts import Forecaster, ForecasterKind, Parameter
 from rlscale.types import Floats
 
-
-class Forecaster(Protocol):
-    """One number in, one number out, once per control interval."""
-
-    def reset(self, history_per_s: Floats, step_s: float) -> None:
-        """Forget the previous run, then learn from the rates before this one (oldest first, may be empty)."""
-        ...
-
-    def update(self, rate_per_s: float, interval_s: float) -> float:
-        """Forecast of the arrival rate one lead time ahead, given the mean rate of the last `interval_s`.
-
-        A rate that was not measured (NaN, infinite) changes nothing: the last forecast is returned again.
-        NaN means that nothing has been measured yet.
-        """
-        ...
+__all__ = ["FORECASTERS", "Exponential", "Forecaster", "Holt", "LastValue", "MovingAverage", "forecaster"]
 
 
 class _Remembering:
@@ -132,24 +119,6 @@ class Holt(_Remembering):
         return self.level_per_s + self.trend_per_s2 * self.lead_s
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What a number that a user may set can be; both ends are allowed. Its default stands in the class."""
-
-    low: float
-    high: float
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class ForecasterKind:
-    """A forecaster as the table lists it: `build(lead_s, **parameters)` makes one."""
-
-    build: Callable[..., Forecaster]
-    parameters: Mapping[str, Parameter]
-    summary: str
-
-
 _ALPHA = Parameter(0.001, 1.0, "weight of the newest measurement in the level")
 
 FORECASTERS: dict[str, ForecasterKind] = {
@@ -167,6 +136,11 @@ FORECASTERS: dict[str, ForecasterKind] = {
         {"alpha": _ALPHA, "beta": Parameter(0.0, 1.0, "weight of the newest slope in the trend")},
         "level and trend, projected over the lead time",
     ),
+    **forecast_season.FORECASTERS,
+    **forecast_kalman.FORECASTERS,
+    **forecast_arima.FORECASTERS,
+    **forecast_lags.FORECASTERS,
+    **forecast_quantile.FORECASTERS,
 }
 
 
