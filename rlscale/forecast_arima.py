@@ -36,7 +36,7 @@ class Arima(CellForecaster):
     def quantiles(self, levels: Sequence[float]) -> list[float]:
         """Of the normal distribution of the rate one lead time ahead; see `Distribution`."""
         if not self._ready():
-            return [self.forecast_per_s] * len(levels)
+            return [math.nan] * len(levels)
         deviation = math.sqrt(self._scale * self._spread)
         return [self.bounded(self._mean + deviation * NORMAL.inv_cdf(level)) for level in levels]
 

@@ -30,6 +30,13 @@ class CellForecaster:
 
     least_cells = 1  # measured ones, before the model is asked
     between_fits = 96  # cells at least
+    forecast_per_s: float
+    step_s: float  # length of a cell; 0 until the first measurement has come
+    ahead: int  # cells of a lead time
+    window: deque[float]  # last cells, oldest first
+    _elapsed_s: float  # of the open cell
+    _covered_s: float  # the part of it that was measured
+    _area: float  # requests in it
 
     def __init__(self, lead_s: float, cell_s: float = 60.0, refit_s: float = DAY_S, window_s: float = DAY_S) -> None:
         self.lead_s, self.cell_s, self.refit_s, self.window_s = lead_s, cell_s, refit_s, window_s
@@ -66,7 +73,7 @@ class CellForecaster:
 
     def _restart(self) -> None:
         self.forecast_per_s = math.nan
-        self.step_s = 0.0  # length of a cell, once the first measurement has come
+        self.step_s = 0.0
         self.cells = self.measured = 0
         self._last = math.nan
         self._elapsed_s = self._covered_s = self._area = 0.0
@@ -76,7 +83,7 @@ class CellForecaster:
     def _begin(self, step_s: float) -> None:
         self.step_s = step_s
         self.ahead = max(1, round(self.lead_s / step_s))  # cells
-        self.window: deque[float] = deque(maxlen=max(2, round(self.window_s / step_s)))
+        self.window = deque(maxlen=max(2, round(self.window_s / step_s)))
         self._start()
 
     def _close(self) -> None:

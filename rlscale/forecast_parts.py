@@ -34,7 +34,7 @@ class Distribution(Protocol):
     def quantiles(self, levels: Sequence[float]) -> list[float]:
         """Quantiles of the rate that will be measured one lead time ahead, 1/s; `levels` rise and lie within (0, 1).
 
-        Never negative, and they never fall; NaN while nothing has been measured.
+        Never negative, and they never fall; NaN while the forecaster does not know.
         """
         ...
 

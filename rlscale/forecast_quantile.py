@@ -35,7 +35,7 @@ class QuantileRegression(Lagged):
     def quantiles(self, levels: Sequence[float]) -> list[float]:
         """Straight lines between the fitted levels, the outermost ones beyond; see `Distribution`."""
         if self.shape is None:
-            return [self.forecast_per_s] * len(levels)
+            return [math.nan] * len(levels)
         values = sorted(self.bounded(self._line(i, *self._seen)) for i in range(len(FITTED)))
         return [float(value) for value in np.interp(levels, FITTED, values)]
 
@@ -76,7 +76,7 @@ class QuantileRegression(Lagged):
 
 
 class WithQuantiles:
-    """A forecaster with a distribution: its own where it has one, else the errors of its last forecasts.
+    """A forecaster with a distribution: its own once it has one, else the errors of its last forecasts.
 
     Errors are kept in units of forecast plus a quarter of the mean rate, so that busy hours have wider bands and a
     forecast of zero still has one. With fewer than `LEAST` errors every quantile is the forecast.
@@ -107,18 +107,17 @@ class WithQuantiles:
     def update(self, rate_per_s: float, interval_s: float) -> float:
         """See `Forecaster`."""
         self.forecast_per_s = self.inner.update(rate_per_s, interval_s)
-        if self._own is None:
-            self._clock_s += interval_s
-            self._note(rate_per_s)
-            if math.isfinite(self.forecast_per_s):
-                ahead_s = max(1, round(self.lead_s / interval_s)) * interval_s
-                self._due.append((self._clock_s + ahead_s, self.forecast_per_s))
+        self._clock_s += interval_s
+        self._note(rate_per_s)
+        if math.isfinite(self.forecast_per_s):
+            ahead_s = max(1, round(self.lead_s / interval_s)) * interval_s
+            self._due.append((self._clock_s + ahead_s, self.forecast_per_s))
         return self.forecast_per_s
 
     def quantiles(self, levels: Sequence[float]) -> list[float]:
         """See `Distribution`."""
-        if self._own is not None:
-            return self._own.quantiles(levels)
+        if self._own is not None and not math.isnan((own := self._own.quantiles(levels))[0]):
+            return own
         count = len(self._errors)
         if count < self.LEAST:
             return [self.forecast_per_s] * len(levels)
