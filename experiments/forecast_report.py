@@ -18,13 +18,14 @@ GOALS = (("coverage_80", "10 to 90 %"), ("coverage_90", "below 90 %"), ("coverag
 
 ABOUT = """\
 A forecast is made after every interval, of the mean rate of the interval one lead time later, out of what came before
-it. Scored is every measured interval after a warm-up of a day (a third of what lasts less than two days); cells with a
-gap are not. Pinball losses are in % of the mean rate of the scored cells. MASE is the mean absolute error over that of
-a naive forecast on the same cells: the same time a day ago, or the last value where no day is known (named per series).
-Coverage is the share of the intervals inside 10 to 90 %, and below the 90 and the 99 % quantile: 0.8, 0.9 and 0.99
-would be right. Kalman, ARIMA and quantile regression have quantiles of their own; the others those of their last 1 440
-errors. Update: median microseconds; training: seconds of all fits together. Trace cells longer than the interval
-(300 s to 30 minutes) are taken as they are, and the lead time is then the nearest whole number of them, at least one.
+it. Scored is every measured interval after a warm-up of a day (a third of what lasts less than two days); cells with
+a gap are not. Pinball losses are in % of the mean rate of the scored cells. MASE is the mean absolute error over that
+of a naive forecast on the same cells: the same time a day ago, or the last value where no day is known (named per
+series). Coverage is the share of the intervals inside 10 to 90 %, and below the 90 and the 99 % quantile: 0.8, 0.9
+and 0.99 would be right. Kalman, ARIMA and quantile regression have quantiles of their own; the others those of their
+errors over the last three days (200 to 1 440 of them). Update: median microseconds; training: seconds of all fits
+together. Trace cells longer than the interval (300 s to 30 minutes) are taken as they are, and the lead time is then
+the nearest whole number of them, at least one.
 """
 
 

@@ -26,7 +26,7 @@ class Arima(CellForecaster):
     least_cells = 30
 
     def __init__(
-        self, lead_s: float, p: float = 2, d: float = 1, q: float = 1, cell_s: float = 60.0,
+        self, lead_s: float, p: float = 1, d: float = 1, q: float = 1, cell_s: float = 60.0,
         refit_s: float = DAY_S, fit_s: float = DAY_S / 2,
     ) -> None:  # fmt: skip
         needs("statsmodels", "arima")

@@ -45,6 +45,7 @@ class Lagged(CellForecaster):
 
     rows = 4000  # at most, evenly spread over the past
     least_rows = 12
+    rows_per_column = 10  # for more than the shortest lags
 
     def _start(self) -> None:
         self._day = round(DAY_S / self.step_s)
@@ -66,13 +67,14 @@ class Lagged(CellForecaster):
 
     def _shape(self) -> Shape:
         """As much as the past allows, with enough of it left to learn from."""
-        hour, day, cells = max(BASE + 1, round(3600.0 / self.step_s)), self._day, self.cells
-        if cells < 4 * hour + self.ahead:
+        hour, day = max(BASE + 1, round(3600.0 / self.step_s)), self._day
+        cells, enough = self.cells, self.measured // self.rows_per_column  # as many columns can be learnt
+        if cells < 4 * hour + self.ahead or enough < 5:
             return Shape((1, 2, 10))
         lags = (1, 2, 10, 20, hour)
-        if cells < 1.5 * day + hour or day < 8:
+        if cells < 3 * day + hour or day < 8 or enough < 11:
             return Shape(lags)
-        return Shape(lags, day, True, cells >= 8.5 * day + hour)
+        return Shape(lags, day, True, cells >= 8.5 * day + hour and enough >= 14)
 
     def features(self, shape: Shape, at: Any, sums: Any, maths: Any) -> list[Any]:
         """Columns for the cells numbered `at`: one cell with the ring as a list and `math`, many with numpy.
@@ -125,7 +127,7 @@ class LagRegression(Lagged):
 
     between_fits = 48
 
-    def __init__(self, lead_s: float, ridge: float = 0.01, cell_s: float = 60.0, refit_s: float = 3600.0) -> None:
+    def __init__(self, lead_s: float, ridge: float = 0.1, cell_s: float = 60.0, refit_s: float = 3600.0) -> None:
         self.ridge = ridge
         super().__init__(lead_s, cell_s, refit_s)
 
@@ -144,7 +146,7 @@ class LagRegression(Lagged):
         centre, spread = x.mean(axis=0), x.std(axis=0)
         spread = np.where(spread > 1e-9 * (1.0 + np.abs(centre)), spread, np.inf)  # a constant column says nothing
         z = (x - centre) / spread
-        gram = z.T @ z + self.ridge * len(y) * 0.01 * np.eye(z.shape[1])
+        gram = z.T @ z + self.ridge * len(y) * np.eye(z.shape[1])
         weights = np.linalg.solve(gram, z.T @ (y - y.mean())) / spread
         if not np.isfinite(weights).all():
             return
@@ -157,7 +159,7 @@ FORECASTERS: dict[str, ForecasterKind] = {
     "lag-regression": ForecasterKind(
         LagRegression,
         {
-            "ridge": Parameter(1e-6, 100.0, "penalty on the weights, hundredths of the features' variance"),
+            "ridge": Parameter(0.0, 100.0, "penalty on the weights, over the variance of the features"),
             "cell_s": CELL,
             "refit_s": REFIT,
         },

@@ -19,14 +19,15 @@ from rlscale.forecast_parts import Distribution, Forecaster, ForecasterKind, Par
 from rlscale.types import DAY_S, Floats
 
 FITTED = (0.1, 0.5, 0.9, 0.99)
-PENALTY = 1e-3  # on the absolute weights of standardised features; keeps them still where features repeat one another
+PENALTY = 3e-3  # on the absolute weights of standardised features; keeps them still where features repeat one another
 
 
 class QuantileRegression(Lagged):
     """Four quantiles, each linear in the features; the forecast is the median. Before the first fit, the last rate."""
 
-    rows = 600
+    rows = 1000
     least_rows = 20
+    rows_per_column = 50  # the outer levels lean on few of them
 
     def __init__(self, lead_s: float, cell_s: float = 60.0, refit_s: float = DAY_S) -> None:
         needs("sklearn", "quantile-regression")
@@ -50,8 +51,6 @@ class QuantileRegression(Lagged):
         return value
 
     def _fit(self, window: Floats) -> None:
-        from sklearn.linear_model import QuantileRegressor
-
         shape = self._shape()
         x, y = self.table(shape)
         if len(y) < max(self.least_rows, 3 * x.shape[1]):
@@ -59,6 +58,8 @@ class QuantileRegression(Lagged):
         centre, spread, unit = x.mean(axis=0), x.std(axis=0), float(y.std())
         if not unit > 0:
             return
+        from sklearn.linear_model import QuantileRegressor
+
         spread = np.where(spread > 1e-9 * (1.0 + np.abs(centre)), spread, np.inf)  # a constant column says nothing
         z, target = (x - centre) / spread, (y - y.mean()) / unit
         weights, intercepts = [], []
@@ -78,11 +79,12 @@ class QuantileRegression(Lagged):
 class WithQuantiles:
     """A forecaster with a distribution: its own once it has one, else the errors of its last forecasts.
 
-    Errors are kept in units of forecast plus a quarter of the mean rate, so that busy hours have wider bands and a
-    forecast of zero still has one. With fewer than `LEAST` errors every quantile is the forecast.
+    The errors of the last three days, 200 to 1 440 of them, are kept in units of forecast plus a quarter of the mean
+    rate, so that busy hours have wider bands and a forecast of zero still has one. With fewer than `LEAST` errors every
+    quantile is the forecast.
     """
 
-    KEPT, LEAST = 1440, 10
+    KEPT_S, LEAST_KEPT, MOST_KEPT, LEAST = 3 * DAY_S, 200, 1440, 10
 
     def __init__(self, inner: Forecaster, lead_s: float) -> None:
         self.inner, self.lead_s = inner, lead_s
@@ -108,6 +110,7 @@ class WithQuantiles:
         """See `Forecaster`."""
         self.forecast_per_s = self.inner.update(rate_per_s, interval_s)
         self._clock_s += interval_s
+        self._kept = min(max(self.LEAST_KEPT, round(self.KEPT_S / interval_s)), self.MOST_KEPT)
         self._note(rate_per_s)
         if math.isfinite(self.forecast_per_s):
             ahead_s = max(1, round(self.lead_s / interval_s)) * interval_s
@@ -139,7 +142,7 @@ class WithQuantiles:
         known = math.isfinite(rate_per_s)
         if known:
             self._measured += 1
-            self._mean += (max(0.0, rate_per_s) - self._mean) / min(self._measured, self.KEPT)
+            self._mean += (max(0.0, rate_per_s) - self._mean) / min(self._measured, self._kept)
         while self._due and self._due[0][0] <= self._clock_s * (1.0 + 1e-12):
             _, forecast = self._due.popleft()
             if known:
@@ -148,7 +151,7 @@ class WithQuantiles:
     def _keep(self, error: float) -> None:
         self._order.append(error)
         insort(self._errors, error)
-        if len(self._order) > self.KEPT:
+        while len(self._order) > self._kept:
             oldest = self._order.popleft()
             del self._errors[bisect_left(self._errors, oldest)]
 

@@ -21,7 +21,7 @@ class SeasonalNaive(CellForecaster):
     less over about the last day. Before a day is known, the last rate.
     """
 
-    def __init__(self, lead_s: float, level_s: float = 1800.0, smooth_s: float = 600.0, cell_s: float = 60.0) -> None:
+    def __init__(self, lead_s: float, level_s: float = 900.0, smooth_s: float = 1800.0, cell_s: float = 60.0) -> None:
         self.level_s, self.smooth_s = level_s, smooth_s
         super().__init__(lead_s, cell_s, refit_s=0.0)
 
