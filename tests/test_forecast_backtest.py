@@ -42,7 +42,7 @@ def test_the_future_never_changes_a_past_forecast(name: str) -> None:
     assert not np.array_equal(found[0].point_per_s, found[1].point_per_s)
 
 
-@pytest.mark.parametrize("name", FORECASTERS.keys() - {"quantile-regression"})  # it takes weeks of such cells
+@pytest.mark.parametrize("name", [name for name in FORECASTERS if name != "quantile-regression"])  # that takes weeks
 def test_coverage_of_a_noisy_season_is_near_what_was_promised(name: str) -> None:
     """12 days (seed 0), about 530 cells scored: 10 to 90 % holds 0.8 within 0.1, the 90 % quantile 0.9 within 0.06."""
     row = score(backtest(Series("x", "generated", STEP_S, noisy_season(12)), name, LEAD_S))
