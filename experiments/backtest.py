@@ -20,8 +20,6 @@ from rlscale.types import DAY_S, Floats, Ints
 
 LEVELS = (0.1, 0.5, 0.9, 0.99)
 LEAST_SCORED = 10
-MEASURES = ("pinball_50", "pinball_90", "pinball_99", "mase", "coverage_80", "coverage_90", "coverage_99",
-            "update_us", "trained_s")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,7 @@ class Forecasts:
     point_per_s: Floats  # (cells,)
     quantiles_per_s: Floats  # (cells, levels); NaN where nothing is scored
     update_us: float  # median
+    slowest_ms: float  # of an update, with a fit in it as a rule
     trained_s: float
     failed_fits: int
 
@@ -80,7 +79,7 @@ def backtest(series: Series, name: str, lead_s: float) -> Forecasts:
         if i >= first:
             quantiles[i] = model.quantiles(LEVELS)
     return Forecasts(
-        series, name, ahead, point, quantiles, float(np.median(took_s) * 1e6),
+        series, name, ahead, point, quantiles, float(np.median(took_s) * 1e6), float(took_s.max() * 1e3),
         float(getattr(inner, "trained_s", 0.0)), int(getattr(inner, "failed_fits", 0)),
     )  # fmt: skip
 
@@ -139,6 +138,7 @@ def score(found: Forecasts) -> dict[str, Any]:
         "coverage_90": float((came <= high).mean()),
         "coverage_99": float((came <= highest).mean()),
         "update_us": found.update_us,
+        "slowest_ms": found.slowest_ms,
         "trained_s": found.trained_s,
         "failed_fits": found.failed_fits,
     }
