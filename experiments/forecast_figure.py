@@ -27,17 +27,20 @@ def draw(found: Forecasts) -> str:
         fig = Figure(figsize=(10.2, 5.2), layout="constrained")
         fig.suptitle(f"{found.series.name}: {found.forecaster}, {found.ahead * found.series.interval_s:g} s ahead",
                      x=0.01, ha="left", fontsize=10.5, fontweight="bold")  # fmt: skip
+        short = (parts[0].stop - parts[0].start) * found.series.interval_s <= 3 * HOUR_S
+        unit_s, unit = (60.0, "minutes") if short else (HOUR_S, "hours")
         for ax, part, which in zip(fig.subplots(2, 1), parts, ("best", "worst"), strict=True):
-            hours, came, low, middle, high = _lines(found, part)
-            ax.fill_between(hours, low, high, color="#2a80d6", alpha=0.25, lw=0, label="10 to 90 % of the forecast")
-            ax.plot(hours, came, color=INK, lw=0.8, label="rate")
-            ax.plot(hours, middle, color="#cc4100", lw=1.1, label="median forecast")
+            since_s, came, low, middle, high = _lines(found, part)
+            time = since_s / unit_s
+            ax.fill_between(time, low, high, color="#2a80d6", alpha=0.25, lw=0, label="10 to 90 % of the forecast")
+            ax.plot(time, came, color=INK, lw=0.8, label="rate")
+            ax.plot(time, middle, color="#cc4100", lw=1.1, label="median forecast")
             ax.set_title(f"{which} {period}, {_words(part.start * found.series.interval_s)}")
             ax.set_ylabel("requests/s")
             ax.set_ylim(0.0, 1.05 * float(np.nanmax(np.concatenate([came, np.minimum(high, 3 * np.nanmax(came))]))))
-            ax.set_xlim(hours[0], hours[-1])
+            ax.set_xlim(time[0], time[-1])
         fig.axes[0].legend(frameon=False, fontsize=8, ncols=3, loc="upper right", bbox_to_anchor=(1.0, 1.14))
-        fig.axes[-1].set_xlabel("hours since the start of the series")
+        fig.axes[-1].set_xlabel(f"{unit} since then")
         text = io.StringIO()
         fig.savefig(text, format="svg", metadata={"Date": None})
     # A tenth of a point cannot be seen, and digits are most of the file.
@@ -45,10 +48,10 @@ def draw(found: Forecasts) -> str:
 
 
 def _lines(found: Forecasts, part: slice) -> list[Floats]:
-    """Hours, rate, and the three quantiles of one panel, as means over as few cells as the page can show."""
+    """Seconds, rate, and the three quantiles of one panel, as means over as few cells as the page can show."""
     at = np.arange(part.start, part.stop)
     quantiles = found.quantiles_per_s[at - found.ahead]
-    columns = [at * found.series.interval_s / HOUR_S, found.series.rates_per_s[at], *quantiles[:, :3].T]
+    columns = [(at - part.start) * found.series.interval_s, found.series.rates_per_s[at], *quantiles[:, :3].T]
     each = max(1, len(at) // POINTS)
     whole = len(at) // each * each
     return [np.asarray(column[:whole].reshape(-1, each).mean(axis=1)) for column in columns]
@@ -56,5 +59,5 @@ def _lines(found: Forecasts, part: slice) -> list[Floats]:
 
 def _words(start_s: float) -> str:
     if start_s >= DAY_S:
-        return f"from day {start_s / DAY_S:.3g}"
-    return f"from minute {start_s / 60:.3g}" if start_s < HOUR_S else f"from hour {start_s / HOUR_S:.3g}"
+        return f"{start_s / DAY_S:.3g} days into the series"
+    return f"{start_s / 60:.3g} minutes into it" if start_s < HOUR_S else f"{start_s / HOUR_S:.3g} hours into it"

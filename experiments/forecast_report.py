@@ -16,6 +16,11 @@ REFERENCE = "last"
 LOSSES = (("pinball_50", "pinball 0.5"), ("pinball_90", "pinball 0.9"), ("pinball_99", "pinball 0.99"))
 GOALS = (("coverage_80", "10 to 90 %"), ("coverage_90", "below 90 %"), ("coverage_99", "below 99 %"))
 
+FEW = 100  # scored intervals
+SHORT = (
+    "Some of these have fewer than 100 scored intervals, far too few for a 0.99 quantile and a single draw each; who lives"
+    " on past errors has hardly any there. They rank nothing."
+)
 ABOUT = """\
 A forecast is made after every interval, of the mean rate of the interval one lead time later, out of what came before
 it. Scored is every measured interval after a warm-up of a day (a third of what lasts less than two days); cells with
@@ -23,9 +28,9 @@ a gap are not. Pinball losses are in % of the mean rate of the scored cells. MAS
 of a naive forecast on the same cells: the same time a day ago, or the last value where no day is known (named per
 series). Coverage is the share of the intervals inside 10 to 90 %, and below the 90 and the 99 % quantile: 0.8, 0.9
 and 0.99 would be right. Kalman, ARIMA and quantile regression have quantiles of their own; the others those of their
-errors over the last three days (200 to 1 440 of them). Update: median microseconds; training: seconds of all fits
-together. Trace cells longer than the interval (300 s to 30 minutes) are taken as they are, and the lead time is then
-the nearest whole number of them, at least one.
+errors over the last three days (200 to 1 440 of them). Update: median microseconds; slowest: that of all updates,
+with a fit in it as a rule; training: seconds of all fits together. Trace cells longer than the interval (300 s to 30
+minutes) are taken as they are, and the lead time is then the nearest whole number of them, at least one.
 """
 
 
@@ -33,7 +38,10 @@ def report(series: Sequence[Mapping[str, Any]], rows: Sequence[dict[str, Any]], 
     """Summary by kind of series, then a table for each."""
     lines = ["# Forecasters, one lead time ahead", "", f"`{command}`", "", ABOUT]
     for title, members in groups(series).items():
-        lines += [f"## {title}", "", *_summary([row for row in rows if row["series"] in members], len(members)), ""]
+        mine = [row for row in rows if row["series"] in members]
+        lines += [f"## {title}", "", *_summary(mine, len(members)), ""]
+        if min(row["scored"] for row in mine) < FEW:
+            lines += [SHORT, ""]
     for one in series:
         mine = [row for row in rows if row["series"] == one["name"]]
         lines += [f"## {one['name']}", "", *_table(one, mine), ""]
@@ -79,7 +87,7 @@ def _summary(rows: Sequence[dict[str, Any]], count: int) -> list[str]:
     head = [f"{title} (best on)" for _, title in LOSSES] + [f"in {title}" for _, title in GOALS]
     lines = [f"{count} series. Losses over those of `{REFERENCE}`, geometric mean; in brackets on how many series it is"
              " the best. Coverage: mean over the series.", "",
-             f"| forecaster | {' | '.join(head)} | update, µs | training, s |", "|---" * 9 + "|"]  # fmt: skip
+             f"| forecaster | {' | '.join(head)} | update, µs | slowest, ms | training, s |", "|---" * 10 + "|"]  # fmt: skip
     for name in names:
         mine = [row for row in rows if row["forecaster"] == name]
         cells = []
@@ -87,7 +95,8 @@ def _summary(rows: Sequence[dict[str, Any]], count: int) -> list[str]:
             ratio = ratios[measure].get(name, math.nan)
             cells.append(f"{_number(ratio, 3)} ({best[measure].get(name, 0)})")
         cells += [f"{np.mean([row[measure] for row in mine]):.3f}" for measure, _ in GOALS]
-        cells += [f"{np.median([row['update_us'] for row in mine]):.0f}", f"{sum(r['trained_s'] for r in mine):.1f}"]
+        cells += [f"{np.median([row['update_us'] for row in mine]):.0f}", f"{max(r['slowest_ms'] for r in mine):.0f}"]
+        cells.append(f"{sum(row['trained_s'] for row in mine):.1f}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
 
