@@ -18,8 +18,8 @@ GOALS = (("coverage_80", "10 to 90 %"), ("coverage_90", "below 90 %"), ("coverag
 
 FEW = 100  # scored intervals
 SHORT = (
-    "Some of these have fewer than 100 scored intervals, far too few for a 0.99 quantile and a single draw each; who lives"
-    " on past errors has hardly any there. They rank nothing."
+    "Some of these have fewer than 100 scored intervals, far too few for a 0.99 quantile and a single draw each; who"
+    " lives on past errors has hardly any there. They rank nothing."
 )
 ABOUT = """\
 A forecast is made after every interval, of the mean rate of the interval one lead time later, out of what came before
@@ -28,9 +28,10 @@ a gap are not. Pinball losses are in % of the mean rate of the scored cells. MAS
 of a naive forecast on the same cells: the same time a day ago, or the last value where no day is known (named per
 series). Coverage is the share of the intervals inside 10 to 90 %, and below the 90 and the 99 % quantile: 0.8, 0.9
 and 0.99 would be right. Kalman, ARIMA and quantile regression have quantiles of their own; the others those of their
-errors over the last three days (200 to 1 440 of them). Update: median microseconds; slowest: that of all updates,
-with a fit in it as a rule; training: seconds of all fits together. Trace cells longer than the interval (300 s to 30
-minutes) are taken as they are, and the lead time is then the nearest whole number of them, at least one.
+errors over the last three days (200 to 1 440 of them). Update: median CPU microseconds; slowest: CPU milliseconds of
+the slowest update, with a fit in it as a rule; training: CPU seconds of all fits together. Trace cells longer than
+the interval (300 s to 30 minutes) are taken as they are, and the lead time is then the nearest whole number of them,
+at least one.
 """
 
 
@@ -85,9 +86,10 @@ def _summary(rows: Sequence[dict[str, Any]], count: int) -> list[str]:
     ratios = {measure: relative(rows, measure) for measure, _ in LOSSES}
     best = {measure: wins(rows, measure) for measure, _ in LOSSES}
     head = [f"{title} (best on)" for _, title in LOSSES] + [f"in {title}" for _, title in GOALS]
+    head += ["update, µs", "slowest, ms", "training, s"]
     lines = [f"{count} series. Losses over those of `{REFERENCE}`, geometric mean; in brackets on how many series it is"
              " the best. Coverage: mean over the series.", "",
-             f"| forecaster | {' | '.join(head)} | update, µs | slowest, ms | training, s |", "|---" * 10 + "|"]  # fmt: skip
+             f"| forecaster | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]  # fmt: skip
     for name in names:
         mine = [row for row in rows if row["forecaster"] == name]
         cells = []

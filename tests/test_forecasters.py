@@ -189,9 +189,9 @@ def test_lag_regression_learns_what_a_square_wave_does_next() -> None:
 
 
 def test_quantile_regression_knows_that_noise_grows_with_the_level() -> None:
-    """Noise of a tenth of the season (seed 6, 50 days, some 1900 cells scored after 10): within 0.06 of 0.8 and 0.9."""
+    """Noise of a tenth of the season (seed 6, 30 days, the 960 cells after 10): within 0.06 of 0.8 and 0.9."""
     rng = np.random.default_rng(6)
-    level = season(50)
+    level = season(30)
     rates = np.maximum(0.0, level * (1.0 + rng.normal(0.0, 0.1, len(level))))
     found = backtest(Series("noise", "generated", STEP_S, rates), "quantile-regression", LEAD_S)
     came, (low, _, high, _) = rates[10 * DAY :], found.quantiles_per_s[10 * DAY - 2 : -2].T
