@@ -119,7 +119,7 @@ def _command(args: argparse.Namespace, names: Sequence[str]) -> str:
                                ("--days", args.days, 3), ("--seed", args.seed, 0)):  # fmt: skip
         if value != usual:
             words += [flag, f"{value:g}"]
-    return " ".join([*words, "--out", args.out.name])
+    return " ".join([*words, "--out", args.out.name if args.out.is_absolute() else str(args.out)])
 
 
 def _positive(text: str) -> float:
