@@ -59,5 +59,5 @@ def _lines(found: Forecasts, part: slice) -> list[Floats]:
 
 def _words(start_s: float) -> str:
     if start_s >= DAY_S:
-        return f"{start_s / DAY_S:.3g} days into the series"
-    return f"{start_s / 60:.3g} minutes into it" if start_s < HOUR_S else f"{start_s / HOUR_S:.3g} hours into it"
+        return f"day {start_s / DAY_S + 1:.3g} of the series"
+    return f"from minute {start_s / 60:.3g}" if start_s < HOUR_S else f"from hour {start_s / HOUR_S:.3g}"
