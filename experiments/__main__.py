@@ -27,6 +27,7 @@ COMMANDS = {
     "scenarios": ("experiments.scenarios", "list or check scenarios, or compute their reference cost"),
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
+    "forecast": ("experiments.forecast", "score the forecasters by a rolling back-test, one lead time ahead"),
     "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
@@ -40,6 +41,7 @@ EXAMPLES = {
     "train": "train --algo ppo --scenario chat --out runs/ppo-chat",
     "traces": "traces describe requests.csv",
     "scenarios": "scenarios check chat",
+    "forecast": "forecast --trace requests.csv --out results/my-forecasts",
     "bench": "bench env",
 }
 

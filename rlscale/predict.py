@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from rlscale import registry
+from rlscale import forecast_arima, forecast_kalman, forecast_lags, forecast_quantile, forecast_season, registry
 from rlscale.errors import ScenarioError, nearest
+from rlscale.forecast_parts import Forecaster, ForecasterKind, Parameter
 from rlscale.types import Floats
 
-
-class Forecaster(Protocol):
-    """One number in, one number out, once per control interval."""
-
-    def reset(self, history_per_s: Floats, step_s: float) -> None:
-        """Forget the previous run, then learn from the rates before this one (oldest first, may be empty)."""
-        ...
-
-    def update(self, rate_per_s: float, interval_s: float) -> float:
-        """Forecast of the arrival rate one lead time ahead, given the mean rate of the last `interval_s`.
-
-        A rate that was not measured (NaN, infinite) changes nothing: the last forecast is returned again.
-        NaN means that nothing has been measured yet.
-        """
-        ...
+__all__ = ["FORECASTERS", "Exponential", "Forecaster", "Holt", "LastValue", "MovingAverage", "forecaster"]
 
 
 class _Remembering:
@@ -197,24 +184,6 @@ class HoltWintersAdditive:
         return self.level + cells * self.trend + self.season[(self.position + cells - 1) % len(self.season)]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What a number that a user may set can be; both ends are allowed. Its default stands in the class."""
-
-    low: float
-    high: float
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class ForecasterKind:
-    """A forecaster as the table lists it: `build(lead_s, **parameters)` makes one."""
-
-    build: Callable[..., Forecaster]
-    parameters: Mapping[str, Parameter]
-    summary: str
-
-
 def _seasonal(lead_s: float, **chosen: float) -> Forecaster:
     from rlscale.predict_seasonal import HoltWinters  # builds on this module
 
@@ -243,7 +212,7 @@ FORECASTERS: dict[str, ForecasterKind] = {
         {"points": Parameter(1.0, 1000.0, "measurements the line goes through")},
         "least-squares line through the last measurements, extended by the lead time",
     ),
-    "holt-winters": ForecasterKind(
+    "holt-winters-classic": ForecasterKind(
         _seasonal,
         {
             "alpha": _ALPHA,
@@ -252,8 +221,13 @@ FORECASTERS: dict[str, ForecasterKind] = {
             "period_s": Parameter(3600.0, 604_800.0, "length of the season, seconds"),
             "cell_s": Parameter(60.0, 3600.0, "seconds per value of the season"),
         },
-        "level, trend and a daily season; exponential smoothing until two seasons have been seen",
+        "level, trend and a daily season as textbooks have it, unfitted; exponential smoothing for the first two days",
     ),
+    **forecast_season.FORECASTERS,
+    **forecast_kalman.FORECASTERS,
+    **forecast_arima.FORECASTERS,
+    **forecast_lags.FORECASTERS,
+    **forecast_quantile.FORECASTERS,
 }
 
 
