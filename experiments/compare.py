@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import collect, sources
+from experiments.bounds import bounds, with_regret
 from experiments.cells import Cell, build_scaler, code_digest, run_cell
 from experiments.grid import Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
@@ -70,6 +71,7 @@ def compare(study: Study, out: Path, workers: int, resume: bool = False, budget:
     if budget is not None:
         grid = tuned_grid(grid, folder, workers, budget)
     results, rows, blocks = execute(grid, folder, workers, study.resamples)
+    with_regret(results, bounds(grid, folder, workers))
     if budget is not None:
         results["tuning"] = {"intervals_per_load": budget, "seed": TUNING_SEED,
                              "settings": {scaler.label: scaler.tuned for scaler in grid.scalers}}  # fmt: skip
