@@ -60,7 +60,9 @@ class Lengths:
         self.osl = answer if math.isfinite(answer) and answer > 0 else self.osl
 
 
-def spread(demand: float, each: Sequence[float], weights: Sequence[float], most: Sequence[int], order: list[int]) -> list[float]:
+def spread(
+    demand: float, each: Sequence[float], weights: Sequence[float], most: Sequence[int], order: list[int]
+) -> list[float]:
     """Demand per pool: by weight, all of it to the first in `order` without any; what a pool's maximum cannot carry
     goes to the next in `order` that has room."""
     total = sum(weights)
@@ -128,8 +130,13 @@ class Dynamo:
 
     def reset(self) -> None:
         """A planner restart."""
-        for part in (*self._predictors.values(), *self._models, self._slow, self._fast, self._lengths):
-            part.reset()
+        for forecaster in self._predictors.values():
+            forecaster.reset()
+        for model in self._models:
+            model.reset()
+        self._slow.reset()
+        self._fast.reset()
+        self._lengths.reset()
         self._bounds = list(self._floor)
         self._window = [0.0] * 4  # seconds, requests, prompt tokens, answer tokens
         self._said = "no forecast yet"

@@ -46,9 +46,7 @@ class Engines:
     decode_gpus: int = 1
 
 
-def corrections(
-    ttft_ms: float, itl_ms: float, profiled_ttft_ms: float, profiled_itl_ms: float
-) -> tuple[float, float]:
+def corrections(ttft_ms: float, itl_ms: float, profiled_ttft_ms: float, profiled_itl_ms: float) -> tuple[float, float]:
     """Observed over profiled latency, of prefill and of decode; the profiled ITL is that of the observed concurrency
     (`concurrency`) at context ISL + OSL/2."""
     return ttft_ms / profiled_ttft_ms, itl_ms / profiled_itl_ms

@@ -254,7 +254,7 @@ def _statsmodels() -> Any:
         return importlib.import_module("statsmodels.tsa.arima.model")
     except ImportError:
         raise ScenarioError(
-            "load_predictor 'arima' needs statsmodels, which is not installed; install it or take 'constant' or 'kalman'"
+            "load_predictor 'arima' needs statsmodels, which is not there; install it or take 'constant' or 'kalman'"
         ) from None
 
 

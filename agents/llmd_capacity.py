@@ -187,7 +187,7 @@ def cost_aware(required: float, spare: float, variants: Sequence[VariantCapacity
         if usable:
             best = min(usable, key=lambda variant: variant.cost / variant.capacity)
             targets[best.name] += math.ceil(required / best.capacity)
-    elif spare > 0:
+    elif spare > 0 and variants:
         _shrink(spare, variants, usable, targets)
     return targets
 

@@ -30,7 +30,8 @@ def merge(series: Iterable[Series]) -> list[tuple[float, float]]:
         return [(float(t), float(value)) for t, value in active[0]] if active else []
     now = [0.0] * len(active)
     tagged = [[(t, which, value) for t, value in points] for which, points in enumerate(active)]
-    total, merged = 0.0, []
+    total = 0.0
+    merged: list[tuple[float, float]] = []
     for t, which, value in heapq.merge(*tagged, key=lambda event: event[:2]):
         changed = value != now[which]
         total += value - now[which]
@@ -70,7 +71,9 @@ def time_weighted_average(
     return (area + value * (end_s - since)) / (end_s - start_s)
 
 
-def aggregate(merged: Series, function: str = "mean", start_s: float | None = None, last_window_s: float = 1.0) -> float:
+def aggregate(
+    merged: Series, function: str = "mean", start_s: float | None = None, last_window_s: float = 1.0
+) -> float:
     """The metric of a merged series, 0 without points; `function` is mean (by time), max or min."""
     if function == "mean":
         return time_weighted_average(merged, start_s, last_window_s=last_window_s) or 0.0
@@ -91,7 +94,9 @@ class RequestMetrics:
         self, look_back_period_s: float = 30.0, metrics_interval_s: float = 10.0, aggregation_function: str = "mean"
     ) -> None:
         if aggregation_function not in FUNCTIONS:
-            raise ScenarioError(f"ray-serve: aggregation_function = {aggregation_function!r}; expected one of {FUNCTIONS}")
+            raise ScenarioError(
+                f"ray-serve: aggregation_function = {aggregation_function!r}; expected one of {FUNCTIONS}"
+            )
         self.look_back_period_s = look_back_period_s
         self.timeout_s = max(2 * metrics_interval_s, MIN_HANDLE_TIMEOUT_S)
         self.aggregation_function = aggregation_function
@@ -132,4 +137,6 @@ class RequestMetrics:
         if not merged:
             return 0.0
         rest_s = now_s - merged[-1][0]
-        return aggregate(merged, self.aggregation_function, window_start_s(series), rest_s if rest_s > 0 else CLOCK_SKEW_S)
+        return aggregate(
+            merged, self.aggregation_function, window_start_s(series), rest_s if rest_s > 0 else CLOCK_SKEW_S
+        )

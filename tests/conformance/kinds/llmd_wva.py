@@ -64,11 +64,12 @@ def capacity(case: Mapping[str, Any]) -> Mapping[str, Any]:
     lengths = case.get("avg_input") or 0, case.get("avg_output") or 0
     for tokens in case.get("history_same_length_bucket") or []:
         analyser.remember("", lengths[1], tokens)
-    if "stored" in case:
+    if case.get("stored"):
         record = StoredCapacity(case["stored_capacity"], case["stored"], case.get("kv_total_tokens") or 0)
         live = case.get("compatible_live_capacity") or 0
         return {"per_replica_capacity": analyser.stored(record, engine, *lengths, live)}
-    each = case["replicas"] if isinstance(case.get("replicas"), list) else [case]
+    each = case.get("replicas", [case])
+    each = each if isinstance(each, list) else [case] * each
     found = [
         analyser.replica(
             ReplicaMetrics(one["kv_tokens_in_use"], one["kv_total_tokens"], one["queue"],
