@@ -1,4 +1,4 @@
-"""What one engine can do, by a regression on records of its forward passes, as NVIDIA Dynamo's newest planner learns it.
+"""What one engine can do, by a regression on records of its forward passes: NVIDIA Dynamo's newest planner.
 
 After components/src/dynamo/planner/core/perf_model/{base,prefill,decode,agg}.py of ai-dynamo/dynamo at 439d6458 and
 518a7027 (Apache-2.0). Times in seconds, targets in milliseconds.
@@ -74,7 +74,7 @@ class Regression:
     def restore(self, samples: list[list[Any]]) -> None:
         """Continue from a `state()`."""
         self.reset()
-        for x, y in samples:
+        for x, _ in samples:
             self._widen(tuple(x))
         for x, y in samples:
             self._buckets.setdefault(self._key(tuple(x)), deque()).append((tuple(x), y))
@@ -168,6 +168,41 @@ def _two(a: float, b: float, d: float, u: float, v: float) -> Point:
     if determinant <= 1e-9 * a * d:
         return ((a * u + b * v) / (a + d) ** 2, (b * u + d * v) / (a + d) ** 2)
     return ((d * u - b * v) / determinant, (a * v - b * u) / determinant)
+
+
+class PrefillModel:
+    """Engines that only prefill: time = f(prompt tokens of the pass)."""
+
+    def __init__(self, max_samples: int = 64, min_observations: int = 5, buckets: int = 16) -> None:
+        self.regression = Regression(1, max_samples, min_observations, buckets)
+
+    def best_rate(self, isl: float, max_batched_tokens: float) -> float:
+        """Requests per second of one engine: one over the time of a prompt, chunk by chunk; 0 when not ready."""
+        if not self.regression.ready or isl <= 0:
+            return 0.0
+        chunk = max_batched_tokens if max_batched_tokens > 0 else isl
+        whole = math.ceil(isl / chunk) - 1
+        return 1.0 / (whole * self.regression.predict(chunk) + self.regression.predict(isl - whole * chunk))
+
+
+class DecodeModel:
+    """Engines that only decode: time = f(KV tokens of the decoding sequences)."""
+
+    def __init__(self, max_samples: int = 64, min_observations: int = 5, buckets: int = 16) -> None:
+        self.regression = Regression(1, max_samples, min_observations, buckets)
+
+    def best_rate(
+        self, itl_ms: float, context_tokens: float, osl: float, max_kv_tokens: float = 0.0, max_num_seqs: int = 0
+    ) -> float:
+        """Requests per second of one engine, batch / (OSL · step), at the largest batch whose step meets the ITL; that
+        of a single sequence if none does; 0 when not ready."""
+        if not self.regression.ready or osl <= 0:
+            return 0.0
+        most = max(1, int(max_kv_tokens / max(1.0, context_tokens))) if max_kv_tokens > 0 else KV_CAP
+        batches = range(min(most, max_num_seqs or most), 1, -1)
+        meets = (batch for batch in batches if self.regression.predict(batch * context_tokens) * 1000 <= itl_ms)
+        batch = next(meets, 1)
+        return batch / (osl * self.regression.predict(batch * context_tokens))
 
 
 class AggregatedModel:

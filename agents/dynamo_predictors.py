@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import math
 import warnings
+from itertools import pairwise
 from typing import Any
 
 from rlscale.errors import ScenarioError, nearest
@@ -203,6 +204,12 @@ class ArimaPredictor(ConstantPredictor):
 def best_arima(values: list[float]) -> tuple[tuple[int, int, int], list[float]]:
     """Order (p, d, q) and parameters of least AIC, by a stepwise search from (2, d, 2), (0, d, 0), (1, d, 0) and
     (0, d, 1); d by KPSS tests of level stationarity at 5 %. Raises ValueError when no order can be fitted."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of non-convergence: the outcome is judged by its AIC
+        return _stepwise(values)
+
+
+def _stepwise(values: list[float]) -> tuple[tuple[int, int, int], list[float]]:
     d = _differences(values)
     tried: dict[tuple[int, int], tuple[float, list[float]]] = {}
 
@@ -230,7 +237,7 @@ def _differences(values: list[float]) -> int:
     for d in range(2):
         if len(set(values)) == 1 or len(values) < MIN_POINTS - 1 or float(kpss(values, "c", "auto")[0]) < KPSS_5_PCT:
             return d
-        values = [later - earlier for earlier, later in zip(values, values[1:], strict=False)]
+        values = [later - earlier for earlier, later in pairwise(values)]
     return 2 if len(set(values)) > 1 else 1
 
 

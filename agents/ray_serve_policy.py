@@ -100,6 +100,7 @@ class Context:
     aggregated_metrics: Mapping[str, Any] = field(default_factory=dict)
     raw_metrics: Mapping[str, Any] = field(default_factory=dict)
     running_replicas: tuple[str, ...] = ()
+    deployment_id: str = ""
     deployment_name: str = ""
     app_name: str = ""
 
