@@ -82,7 +82,7 @@ def test_the_old_planner_skips_what_was_not_measured_and_keeps_its_corrections()
     usual = Traffic(1800, 1500, 200, 160.0, 40.0, 8.0)
     assert planner.plan(Traffic(1800, 1500, 200, math.nan, 40.0, 8.0), 2) is None
     assert planner.corrections == (1.0, 1.0)
-    assert planner.plan(usual, 2) == (1, 3)
+    assert planner.plan(usual, 2) == (1, 2)
     assert planner.corrections[0] == pytest.approx(160 / prefill.ttft_ms(1500))
     again = SlaPlanner(prefill, decode, load_predictor="constant")
     again.restore(json.loads(json.dumps(planner.state())))
