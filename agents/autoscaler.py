@@ -27,4 +27,4 @@ SCALERS = {
     )
 }
 
-SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"autoscaler": {"target_utilization": ("log", 0.05, 1.2)}}
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"autoscaler": {"target_utilization": ("log", 0.05, 1.0)}}

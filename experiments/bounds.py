@@ -72,7 +72,11 @@ def _mean(paths: Sequence[Path]) -> dict[float, float]:
     if not kept or len(kept) < len(paths) or not all(one["usd"] for one in kept):
         return {}
     hours = sum(one["hours"] for one in kept)
-    return {float(target): sum(one["usd"][target] for one in kept) / hours for target in kept[0]["usd"]}
+    return {
+        float(target): sum(one["usd"][target] for one in kept) / hours
+        for target in kept[0]["usd"]
+        if all(one["usd"][target] is not None for one in kept)  # null: not even with every node
+    }
 
 
 def with_regret(results: dict[str, Any], found: Bounds) -> None:

@@ -107,7 +107,7 @@ def tuned_grid(grid: Grid, folder: ResultFolder, workers: int, budget: int) -> G
                 name = hashlib.sha256(f"{source.case.name} {scaler.label}".encode()).hexdigest()[:16]
                 jobs[source.case.name, scaler.label] = Job(
                     scaler.name, tuple(scaler.params.items()), cells, trials_within(budget, cells), TUNING_SEED,
-                    folder.path / "tuned" / f"{name}.json",
+                    source.targets[0], folder.path / "tuned" / f"{name}.json",
                 )  # fmt: skip
     (folder.path / "tuned").mkdir(exist_ok=True)
     missing = [job for job in jobs.values() if not job.path.exists()]

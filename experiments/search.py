@@ -17,7 +17,7 @@ from rlscale.types import ScalerKind
 
 Space = Mapping[str, tuple[Any, ...]]
 KINDS = ("float", "log", "int", "choice")
-FIRST = 0.4  # share of the trials that are spread evenly, by Sobol's sequence
+EVEN = 0.25  # share of the trials that are spread evenly, by Sobol's sequence
 
 
 def space_of(name: str, kind: ScalerKind) -> Space:
@@ -42,22 +42,36 @@ class Search:
             raise ScenarioError("tuning needs optuna, which is not installed; pip install 'rlscale[tune]'") from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.space, self.seed, self._optuna = space, seed, optuna
-        self.first = max(1, round(FIRST * trials))
+        self.first = max(1, round(EVEN * trials))
         self._study = optuna.create_study(directions=["minimize", "minimize"])
-        self._even = self._sobol(trials)
+        self._even = self._sobol(self.first)
 
-    def ask(self) -> tuple[Any, dict[str, Any]]:
-        """The next trial and its settings."""
+    def ask(self, settings: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """The next trial and its settings: those given, or else the search's own choice."""
         optuna, number = self._optuna, len(self._study.trials)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if number < self.first:
-                self._study.enqueue_trial(self._even[number])
+            if settings is not None:
+                self._study.enqueue_trial(self.inside(settings))
+            elif self._even:
+                self._study.enqueue_trial(self._even.pop(0))
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=(self.seed * 100_003 + number) % 2**31, n_startup_trials=self.first, multivariate=True
             )
             trial = self._study.ask()
             return trial, {name: self._suggest(trial, name, *spec) for name, spec in self.space.items()}
+
+    def inside(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The given settings that belong to the space, moved into their ranges."""
+        found: dict[str, Any] = {}
+        for name, (kind, *values) in self.space.items():
+            value = settings.get(name)
+            if kind == "choice":
+                found |= {name: value} if value in values else {}
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                at = min(max(value, values[0]), values[1])
+                found[name] = round(at) if kind == "int" else float(at)
+        return found
 
     def tell(self, trial: Any, cost: float, missed: float) -> None:
         """What came out: USD/h, and the level of missed requests (the lower the better)."""

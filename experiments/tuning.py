@@ -6,6 +6,7 @@ is missing. What is kept is the front: settings that no cheaper one matches on t
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ from experiments.results import Finished, ResultFolder, write_json
 from experiments.search import Search, space_of
 from rlscale.errors import ScenarioError
 from rlscale.registry import get
+from rlscale.types import ScalerKind
 
 POINTS = 8  # of a front that go on to the test loads
+CALIBRATED, SHARPENED = 0.2, 0.3  # shares of the trials along the knob: of the defaults, of the best settings
+STRIDE = 0.06  # of the knob, from one of the latter to the next
 FROM, UPTO = 0.9, 0.9999  # attainments between which they lie
 
 
@@ -34,6 +38,7 @@ class Job:
     cells: tuple[Cell, ...]  # of one trial, the settings still to be filled in
     trials: int
     seed: int
+    target: float  # attainment
     path: Path  # where the front goes
 
 
@@ -54,14 +59,50 @@ def tune(job: Job, folder: Path) -> None:
     given = dict(job.params)
     space = {name: spec for name, spec in space_of(job.scaler, kind).items() if name not in given}
     search = Search(space, job.trials, job.seed)
-    stored, rows = Finished(ResultFolder(folder)), []
+    stored, rows = Finished(ResultFolder(folder)), list[dict[str, Any]]()
     for number in range(job.trials if space else 1):
-        trial, chosen = search.ask()
+        trial, chosen = search.ask(_given(number, job.trials, kind, rows, job.target))
         cost, missed, requests = _outcome(job, given | chosen, stored, folder)
         search.tell(trial, cost, -float(fronts.level(missed, requests)))
         rows.append({"trial": number, "settings": given | chosen, "usd_per_h": cost, "missed": missed,
                      "requests": requests})  # fmt: skip
     write_json(job.path, {"scaler": job.scaler, "load": job.cells[0].load.name, "trials": rows, "front": front(rows)})
+
+
+def _given(
+    number: int, trials: int, kind: ScalerKind, rows: Sequence[dict[str, Any]], target: float
+) -> dict[str, Any] | None:
+    """Settings that are not left to the search: first the defaults along the knob, last the best ones along it.
+
+    So every rule is at least calibrated, and its front has points on both sides of the target.
+    """
+    if kind.knob is None:
+        return None
+    calibrated, sharpened = max(1, round(CALIBRATED * trials)), round(SHARPENED * trials)
+    if number < calibrated:
+        at = (number + 0.5) / calibrated * len(kind.knob.values)
+        return defaults(kind) | {kind.knob.name: kind.knob.values[int(at)]}
+    if number < trials - sharpened or not rows:
+        return None
+    searched = rows[: trials - sharpened]
+    reach = [row for row in searched if _level(row) >= fronts.level_of(target)]
+    best: dict[str, Any] = min(reach or searched, key=lambda row: float(row["usd_per_h"]) if reach else -_level(row))[
+        "settings"
+    ]
+    step = number - (trials - sharpened)
+    factor = 1.0 + STRIDE * (1 + step // 2) * (1 if step % 2 else -1)
+    value = best[kind.knob.name] * max(0.05, factor)
+    return best | {kind.knob.name: value}
+
+
+def defaults(kind: ScalerKind) -> dict[str, Any]:
+    """What a scaler is built with when nothing is said."""
+    parameters = inspect.signature(kind.build).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _level(row: dict[str, Any]) -> float:
+    return float(fronts.level(row["missed"], row["requests"]))
 
 
 def _outcome(job: Job, settings: dict[str, Any], stored: Finished, folder: Path) -> tuple[float, float, float]:

@@ -59,10 +59,13 @@ class Future:
         return self.scenario.cluster.pools[0]
 
     def bound(self, attainment: float) -> Bound:
-        """The least cost at which the share `attainment` of the requests can be within the SLO."""
+        """The least cost at which the share `attainment` of the requests can be within the SLO; infinite where not even
+        every node from the start could."""
         allowed = (1.0 - attainment) * float(self.arrived.sum())
         low, high = 1e-9 * self.price_usd, 1e3 * self.price_usd
         best, kept = -math.inf, self.plan(high)
+        if kept.loss > allowed:
+            return Bound(math.inf, attainment, kept, 1.0 - kept.loss / max(1.0, float(self.arrived.sum())))
         for _ in range(STEPS):
             middle = math.sqrt(low * high)
             plan = self.plan(middle)
