@@ -32,6 +32,10 @@ COMMANDS = {
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "tune": ("experiments.tune", "a scaler's settings, found on training loads within a budget"),
+    "foresight": (
+        "experiments.foresight",
+        "what was possible on every scenario, and what a plan reaches that knows",
+    ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }

@@ -11,7 +11,7 @@ from typing import Any
 from experiments import sources
 from experiments.grid import Grid, Source
 from experiments.pool import run_all
-from experiments.results import ResultFolder, read_json, write_json
+from experiments.results import CELLS, ResultFolder, read_json, write_json
 from experiments.study import LoadCase
 from rlscale.clairvoyant import future
 from rlscale.errors import ScenarioError
@@ -34,13 +34,12 @@ class Ask:
     def path(self) -> Path:
         """Where it is kept."""
         text = f"{sources.identity(self.load)} {self.digest} {self.code} {self.seed} {self.targets}"
-        return self.folder / "bounds" / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+        return self.folder / CELLS / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.bound.json"
 
 
 def bounds(grid: Grid, folder: ResultFolder, workers: int) -> Bounds:
     """Least USD per hour over all test loads of each source; sources of several pools have none."""
     asks = {source.case.name: _asks(grid, source, folder.path) for source in grid.sources}
-    (folder.path / "bounds").mkdir(exist_ok=True)
     missing = [ask for some in asks.values() for ask in some if not ask.path.exists()]
     run_all(_answer, missing, min(workers, len(missing)), "bounds")
     found = {name: _mean([ask.path for ask in some]) for name, some in asks.items()}
