@@ -13,14 +13,14 @@ import numpy as np
 from agents.headroom import LEVELS
 from rlscale.allocation_lp import Problem, cover, relaxed, whole
 from rlscale.allocation_plans import Offer, spot_plan
-from rlscale.decide import blind, demand_per_s, hold, lead_s, positive
+from rlscale.decide import Window, blind, demand_per_s, hold, lead_s, positive
 from rlscale.errors import ScenarioError
 from rlscale.execute import by_price
 from rlscale.predict import forecaster as build_forecaster
 from rlscale.types import PENDING_AGES_S, Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 RESTART = 0.25  # a quarter of an hour of loading and idling per hour of service
-AVAILABLE = 4.3 / 6.0  # mean spell with capacity over both spells, V100 spot (SkyPilot spot-traces)
+AVAILABLE = 0.9  # of spot that is not known to be gone; 9 minutes of a mean spell of 4.3 h take 3 to 4 %
 _ROUNDING = 1e-9
 
 
@@ -46,8 +46,9 @@ class LpAllocation:
         self.headroom = positive("lp-allocation: headroom", headroom)
         self._forecaster = build_forecaster(forecaster, lead_s(limits), **parameters)
         self._least = tuple(int(count) for count in limits.min_replicas)
-        self._most = tuple(int(count) for count in limits.max_replicas)
         self._each = tuple(float(each) for each in limits.capacity_per_s)
+        most = zip(self._least, limits.max_replicas.tolist(), self._each, strict=True)
+        self._most = tuple(int(count) if each > 0.0 else least for least, count, each in most)
         prices = tuple(float(usd) * 3600.0 for usd in limits.usd_per_replica_s)
         self._prices = prices + tuple((1.0 + restart) * price for price in prices)
         self._carried = math.fsum(count * each for count, each in zip(self._least, self._each, strict=True))
@@ -100,12 +101,14 @@ class SpotFallback:
     A spot pool counts as gone once it lost ready replicas that it was to keep, or when an order has been pending for
     longer than the p95 start; until one of its replicas becomes ready or nothing is pending. What a gone pool still
     has ready counts, what it has ordered does not: on-demand replaces it, and the order stays (a node that does not
-    come is not billed). No zone is expected to carry more than `zone_share`, unless the other pools are full.
+    come is not billed). No zone is expected to carry more than `zone_share`, unless the other pools are full. What is
+    asked for is the largest demand of the last `window_s` seconds.
     """
 
     def __init__(
-        self, limits: ScalingLimits, headroom: float = 1.2, availability: float = AVAILABLE, zone_share: float = 0.5
-    ) -> None:
+        self, limits: ScalingLimits, headroom: float = 1.2, availability: float = AVAILABLE, zone_share: float = 0.5,
+        window_s: float = 300.0,
+    ) -> None:  # fmt: skip
         self.limits = limits
         self.headroom = positive("spot-fallback: headroom", headroom)
         self.availability, self.zone_share = availability, zone_share
@@ -122,11 +125,13 @@ class SpotFallback:
             for p in range(pools)
         ]  # fmt: skip
         # Ages of pending replicas come in classes; this is the first one that is late altogether.
+        self._window = Window(window_s)
         self._late = [sum(edge < float(p95) for edge in PENDING_AGES_S[:-1]) + 1 for p95 in limits.start_p95_s]
         self.reset()
 
     def reset(self) -> None:
         """No pool is gone."""
+        self._window.reset()
         self._gone = [False] * len(self._least)
         self._ready: list[int] = []
         self._target: list[int] = []
@@ -138,7 +143,7 @@ class SpotFallback:
         why = blind(seen, arrival_per_s=seen.arrival_per_s, waiting=seen.waiting)
         if why:
             return hold(seen, why)
-        wanted = self.headroom * demand_per_s(seen, self.limits)
+        wanted = self._window.extreme(seen.t_s, self.headroom * demand_per_s(seen, self.limits))
         target = self._fill(wanted, ready)
         kept = keep_until_replaced(target, wanted, seen, self.limits)
         self._target = kept
@@ -219,7 +224,8 @@ SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
     },
     "spot-fallback": {
         "headroom": ("float", 0.9, 3.0),
-        "availability": ("float", 0.3, 1.0),
+        "availability": ("float", 0.5, 1.0),
         "zone_share": ("float", 0.2, 1.0),
+        "window_s": ("float", 0.0, 900.0),
     },
 }

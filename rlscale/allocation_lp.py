@@ -187,9 +187,10 @@ class _Search:
         each, price = self.capacity[i], self.prices[i]
         most = min(self.rooms[i], math.ceil((missing - self._allowed) / each))
         for count in range(most, -1, -1):
-            # Fewer of the best value only raise the bound.
             left, cost = missing - count * each, spent + count * price
-            if self._kept is not None and (self._left <= 0 or self._bound(i + 1, left, cost) >= self._least * _EQUAL):
+            # Short of the demand, fewer of the best value only raise the bound; the last one may be too dear.
+            short = self._kept is not None and left > self._allowed
+            if short and (self._left <= 0 or self._bound(i + 1, left, cost) >= self._least * _EQUAL):
                 break
             counts[i] = count
             self._descend(i + 1, left, cost, counts)

@@ -35,10 +35,10 @@ class SpotPlan:
 def spot_plan(demand: float, offers: Sequence[Offer], zone_share: float = 0.5) -> SpotPlan:
     """The cheapest expected capacity of at least `demand`, from spot and on-demand pools.
 
-    Spot is over-provisioned: of 1/availability replicas one is expected to be there, and so its price counts. All spot
-    of one zone together is expected to carry `zone_share` of the demand at most; on-demand carries the rest, and all
-    that is known to be unavailable. Filled in the order of price per expected capacity, spot first where that is equal;
-    exact for divisible replicas (the zones' shares are nested in the demand), the last replica is rounded up.
+    Spot is over-provisioned: of 1/availability replicas one is expected to be there. Its price is not: a replica that
+    is not there is not billed. All spot of one zone together is expected to carry `zone_share` of the demand at most;
+    on-demand carries the rest, and all that is known to be unavailable. Filled in the order of price per capacity, spot
+    first where that is equal: for divisible replicas the least expected bill. The last replica is rounded up.
     """
     _check(demand, offers, zone_share)
     counts, rooms = (
@@ -48,15 +48,15 @@ def spot_plan(demand: float, offers: Sequence[Offer], zone_share: float = 0.5) -
     missing, expected = demand, 0.0
     for i in sorted((i for i, offer in enumerate(offers) if _each(offer) > 0.0), key=lambda i: _rank(offers[i])):
         each = _each(offers[i])
-        if missing <= _ROUNDING * demand:
+        if missing <= _ROUNDING * max(1.0, demand):
             break
-        counts[i] = min(offers[i].limit, math.ceil(missing / each - _ROUNDING))
+        counts[i] = math.ceil(min(offers[i].limit, missing / each) - _ROUNDING)
         if offers[i].spot:
-            counts[i] = min(counts[i], math.floor(rooms[offers[i].zone] / each + _ROUNDING))
+            counts[i] = math.floor(min(counts[i], rooms[offers[i].zone] / each + _ROUNDING))
             rooms[offers[i].zone] -= counts[i] * each
         expected += counts[i] * each
         missing -= counts[i] * each
-    return SpotPlan(tuple(counts), expected, missing if missing > _ROUNDING * demand else 0.0)
+    return SpotPlan(tuple(counts), expected, missing if missing > _ROUNDING * max(1.0, demand) else 0.0)
 
 
 def vertical_choice(
@@ -88,7 +88,7 @@ def _each(offer: Offer) -> float:
 
 
 def _rank(offer: Offer) -> tuple[float, bool]:
-    return offer.price / _each(offer), not offer.spot
+    return offer.price / offer.capacity, not offer.spot
 
 
 def _check(demand: float, offers: Sequence[Offer], zone_share: float) -> None:
