@@ -31,6 +31,7 @@ COMMANDS = {
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
+    "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -40,6 +41,7 @@ EXAMPLES = {
     "train": "train --algo ppo --scenario chat --out runs/ppo-chat",
     "traces": "traces describe requests.csv",
     "scenarios": "scenarios check chat",
+    "textbook": "textbook --scenario chat-mixed --hours 2",
     "bench": "bench env",
 }
 
