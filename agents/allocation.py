@@ -19,7 +19,7 @@ from rlscale.execute import by_price
 from rlscale.predict import forecaster as build_forecaster
 from rlscale.types import PENDING_AGES_S, Decision, Knob, Observation, ScalerKind, ScalingLimits
 
-RESTART = 0.25  # a quarter of an hour of loading and idling per hour of service
+RESTART = 0.5  # a quarter of an hour of loading and idling per half an hour of service
 AVAILABLE = 0.9  # of spot that is not known to be gone; 9 minutes of a mean spell of 4.3 h take 3 to 4 %
 _ROUNDING = 1e-9
 
@@ -28,8 +28,10 @@ class LpAllocation:
     """headroom * (forecast + backlog/drain_s) as min sum price x, x <= limit, sum capacity x >= demand.
 
     What a pool has (ready and pending) costs its price, and what would have to be started `restart` more: two columns
-    per pool. Without that, every change of demand would move the mix. `solver` "exact" is branch and bound in plain
-    Python, "highs" the same program by HiGHS (milliseconds), "lp" the relaxed one by HiGHS, rounded up.
+    per pool. Without that, every change of demand would move the mix. Capacities add up, as everywhere here: a balancer
+    that levels requests over fast and slow replicas carries less, which the program does not know. `solver` "exact" is
+    branch and bound in plain Python, "highs" the same program by HiGHS (milliseconds), "lp" the relaxed one by HiGHS,
+    rounded up.
 
     `problem` and `forecast_per_s` are those of the last decision.
     """

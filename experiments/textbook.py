@@ -30,7 +30,7 @@ from rlscale.sim.world import SimWorld
 from rlscale.types import Floats, Load
 
 EVENTS_PER_INTERVAL = 400  # room in the event log
-HEADER = ("min", "requests/s", "waiting", "forecast/s", "error", "wanted/s", "LP", "whole", "ready", "USD/h per 1/s",
+HEADER = ("min", "requests/s", "waiting", "forecast/s", "error", "wanted/s", "LP", "whole", "ready", "shadow",
           "served by", "drained", "nodes back", "spot gone", "in SLO")  # fmt: skip
 
 
@@ -136,22 +136,23 @@ def report(scenario: Scenario, load: Load, seed: int, told: Told, minutes: float
                     f"bias {known_errors.mean():+.1%}")  # fmt: skip
     greedy_rule = run_scaler(scenario, Headroom(known), load, seed).summary()
     totals = [_total("lp-allocation", told.totals), _total("headroom (greedy, reactive)", greedy_rule)]
-    saved = 1.0 - told.totals["cost_usd"] / greedy_rule["cost_usd"]
+    more = told.totals["cost_usd"] / greedy_rule["cost_usd"] - 1.0 if greedy_rule["cost_usd"] > 0.0 else 0.0
     return "\n".join([
         f"# The textbook flow: {scenario.name}, seed {seed}, {load.duration_s / 3600.0:g} h",
         "", scenario.summary, "",
         *_table(("pool", "USD/h", "requests/s", "replicas", "start, s"), _pools(scenario)),
         "", "## Monitor, forecast, program, balance, recycle", "",
         f"Forecast: one lead time ({lead_s(known):.0f} s) ahead; error: of the one made for this moment. LP, whole and "
-        "ready: replicas of", f"{' + '.join(pool.name for pool in spec.pools)}. Counts are of the time since the line "
-        "before. " + forecast + ".", "",
+        "ready: replicas of", f"{' + '.join(pool.name for pool in spec.pools)}; shadow: USD/h for one more request/s. "
+        "Counts are of the time since the line", f"before. {forecast}.", "",
         *_table(HEADER, lines),
         "", "## The program where most was wanted", "",
         *_program(max(told.rows, key=lambda row: row.problem.demand[0] if row.problem else -1.0).problem, scenario),
         "", "## Totals", "",
         *_table(("rule", "USD", "USD/h", "in SLO", "missed", "churn", "spot gone"), totals),
-        "", f"Cost: {told.totals['cost_usd']:.2f} USD, {saved:+.1%} saved. Attainment: {told.totals['attainment']:.2%}, "
-        f"target {spec.slo.attainment:.2%}, greedy {greedy_rule['attainment']:.2%}.",
+        "", f"Cost: {told.totals['cost_usd']:.2f} USD, greedy {greedy_rule['cost_usd']:.2f} ({more:+.1%}). "
+        f"Attainment: {told.totals['attainment']:.2%}, greedy {greedy_rule['attainment']:.2%}, "
+        f"target {spec.slo.attainment:.2%}.",
     ])  # fmt: skip
 
 
@@ -215,9 +216,8 @@ def _program(problem: Problem | None, scenario: Scenario) -> list[str]:
         return ["There was none: the metrics never said what is asked."]
     names = [f"{pool.name} {kind}" for kind in ("kept", "new") for pool in scenario.cluster.pools]
     lines = [
-        "    min   " + " + ".join(f"{p:.2f} [{name}]" for p, name in zip(problem.prices, names, strict=True)) + " USD/h",
-        "    with  " + " + ".join(f"{c:.2f} [{name}]" for c, name in zip(problem.capacity[0], names, strict=True))
-        + f" >= {problem.demand[0]:.1f} requests/s beyond the minima",
+        f"    min   {_sum(problem.prices, names)} USD/h",
+        f"    with  {_sum(problem.capacity[0], names)} >= {problem.demand[0]:.1f} requests/s beyond the minima",
         "          " + ", ".join(f"[{name}] <= {x:.0f}" for x, name in zip(problem.limits, names, strict=True)), "",
     ]  # fmt: skip
     try:
@@ -232,9 +232,13 @@ def _program(problem: Problem | None, scenario: Scenario) -> list[str]:
             f"Shadow price: one more request per second costs {shadow:.3f} USD/h."]  # fmt: skip
 
 
+def _sum(factors: Sequence[float], names: Sequence[str]) -> str:
+    return " + ".join(f"{factor:.2f} [{name}]" for factor, name in zip(factors, names, strict=True))
+
+
 def _total(rule: str, totals: dict[str, float]) -> tuple[str, ...]:
     return (rule, f"{totals['cost_usd']:.2f}", f"{totals['usd_per_hour']:.2f}", f"{totals['attainment']:.2%}",
-            f"{totals['missed']:.0f}", f"{totals['churn']:.0f}", f"{totals['preempted']:.0f}")  # fmt: skip
+            f"{abs(totals['missed']):.0f}", f"{totals['churn']:.0f}", f"{totals['preempted']:.0f}")  # fmt: skip
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

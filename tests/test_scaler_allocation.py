@@ -11,13 +11,16 @@ import pytest
 
 from agents import allocation, receding
 from agents.allocation import LpAllocation, SpotFallback, keep_until_replaced
+from agents.headroom import Headroom
 from agents.receding import RecedingHorizon
+from envs import get_scenario
 from rlscale import registry
 from rlscale.allocation_lp import whole
 from rlscale.checks import check_scaler, limits_of, observation
 from rlscale.decide import carried_per_s
 from rlscale.errors import ScenarioError
 from rlscale.execute import allocate, bound
+from rlscale.loop import run
 from rlscale.optimal import Spells, best_plan
 from rlscale.types import PENDING_AGES_S, Observation, ScalingLimits
 
@@ -271,3 +274,44 @@ def test_the_demand_beyond_a_full_pool_goes_to_the_next() -> None:
     seen = observation(MIXED, arrival_per_s=40.0 + 60 * 8.0 + 30.0, **counts([2, 0], [2, 0]))
     assert scaler.decide(seen).target == (4, 60)
     assert allocate(550.0, MIXED).target == (4, 60)
+
+
+class KnowsTheRamp(RecedingHorizon):
+    """With the mean rate of every moment of a load for a forecast."""
+
+    rates_per_s: np.ndarray  # per second
+
+    def path(self, ahead: list[float], seen: Observation) -> np.ndarray:
+        path = super().path(ahead, seen)
+        own = replace(seen, waiting=0.0)
+        backlog = path - super().path(ahead, own)
+        at_s = seen.t_s + (np.arange(len(path)) + 0.5) * seen.interval_s
+        return np.interp(at_s, np.arange(len(self.rates_per_s)), self.rates_per_s) + backlog
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_on_a_known_ramp_with_a_long_lead_it_beats_the_reactive_rule(seed: int) -> None:
+    """Chat on H100, 9 minutes of lead; 60 to 360 requests/s within 25 minutes, 55 minutes in all; luck 0 to 2.
+
+    At least 3 % cheaper than the reactive rule at headroom 1.45 and at least 8 points more within the SLO: measured
+    8 to 10 % and 15 to 18 points.
+    """
+    chat = get_scenario("chat")
+    rates = np.concatenate([np.full(900, 60.0), np.linspace(60.0, 360.0, 1500), np.full(900, 360.0)])
+    load = replace(chat.sample_load("train", 0), values=rates.astype(np.float32), token_block=np.zeros(1, np.int64),
+                   history_per_s=np.full(60, 60.0), history_step_s=60.0)  # fmt: skip
+    scaler = KnowsTheRamp(chat.limits, headroom=1.1)
+    scaler.rates_per_s = rates
+    ahead = run(chat, scaler, load, seed).summary()
+    reactive = run(chat, Headroom(chat.limits, 1.45), load, seed).summary()
+    assert ahead["cost_usd"] < 0.97 * reactive["cost_usd"]
+    assert ahead["attainment"] > reactive["attainment"] + 0.08
+
+
+def test_spot_with_a_fallback_keeps_the_slo_where_the_cheapest_price_loses_it() -> None:
+    """A day of chat-spot, seed 0: 0.97 against 0.71 measured; 10 points are asked."""
+    spot = get_scenario("chat-spot")
+    load = spot.sample_load("test", 0)
+    fallback = run(spot, SpotFallback(spot.limits), load, 0).summary()
+    greedy = run(spot, Headroom(spot.limits), load, 0).summary()
+    assert fallback["attainment"] > max(0.95, greedy["attainment"] + 0.1)
