@@ -37,6 +37,7 @@ COMMANDS = {
         "what was possible on every scenario, and what a plan reaches that knows",
     ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
+    "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -47,6 +48,7 @@ EXAMPLES = {
     "traces": "traces describe requests.csv",
     "scenarios": "scenarios check chat",
     "forecast": "forecast --trace requests.csv --out results/my-forecasts",
+    "textbook": "textbook --scenario chat-mixed --hours 2",
     "bench": "bench env",
 }
 

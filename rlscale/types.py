@@ -378,6 +378,8 @@ class ScalingLimits:
     max_standby: Ints = field(default_factory=lambda: np.zeros(8, np.int64))  # (P,)
     watts_per_replica: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) at l_SLO, host and PUE included
     work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
+    spot: tuple[bool, ...] = ()  # (P,) whether it can be taken away; (): no pool
+    zones: tuple[str, ...] = ()  # (P,) "region/zone"; (): all in one
 
 
 class Scaler(Protocol):

@@ -36,6 +36,8 @@ LEVELS = {
     "rlscale.feedback": 2,
     "rlscale.features": 2,
     "rlscale.allocation": 2,
+    "rlscale.allocation_lp": 2,
+    "rlscale.allocation_plans": 2,
     "rlscale.actions": 2,
     "rlscale.network": 2,
     "rlscale.registry": 2,
