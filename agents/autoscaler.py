@@ -26,3 +26,5 @@ SCALERS = {
         "keeps compute and KV-memory occupancy near a target, the larger need wins",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"autoscaler": {"target_utilization": ("log", 0.05, 1.0)}}

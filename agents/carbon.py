@@ -79,3 +79,5 @@ SCALERS = {
         "pools by price and carbon, deferrable work in clean hours",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"carbon-aware": {"headroom": ("log", 0.7, 3.0)}}

@@ -36,3 +36,5 @@ SCALERS = {
         "a constant number of replicas",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"fixed": {"replicas": ("int", 1, 120)}}

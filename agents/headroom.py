@@ -44,3 +44,8 @@ SCALERS = {
     "headroom": ScalerKind(Headroom, _KNOB, "capacity in proportion to present demand"),
     "headroom-held": ScalerKind(held, _KNOB, "the same, scaling in on the largest demand of the last 5 minutes"),
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
+    "headroom": {"headroom": ("log", 0.7, 3.0)},
+    "headroom-held": {"headroom": ("log", 0.7, 3.0), "window_s": ("log", 30.0, 7200.0)},
+}

@@ -1,226 +1,184 @@
-"""Kubernetes HorizontalPodAutoscaler (v2) on running + waiting requests per ready replica, one object per pool.
+"""Kubernetes HorizontalPodAutoscaler (v2) on requests per replica or on occupancy, one object per pool.
 
-After pkg/controller/podautoscaler of kubernetes/kubernetes, v1.33 and later, with `behavior` present (Apache-2.0).
+Three ways to feed the controller of `agents.hpa_reconcile`: a pods metric, an external one, a resource-like one. After
+pkg/controller/podautoscaler of kubernetes/kubernetes, v1.33 and later (Apache-2.0).
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
+from agents.hpa_calculator import Proposal, Tally, Tolerance, by_average, by_utilization, by_value
+from agents.hpa_reconcile import SYNC_S, UPSTREAM_DEFAULTS, Metric
+from agents.hpa_scaler import (
+    Autoscalers,
+    Settings,
+    counts,
+    failing,
+    milli,
+    per_replica,
+    shares_of,
+    status_of,
+    target_milli,
+    weights_of,
+)
 from agents.threshold import OCCUPANCIES
-from rlscale.decide import Cadence, Window, blind, hold, positive, proportional, within
-from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
+from rlscale.decide import blind
+from rlscale.types import Knob, Observation, ScalerKind, ScalingLimits
+
+__all__ = ["HPA", "SCALERS", "SEARCH", "UPSTREAM_DEFAULTS", "ExternalHPA", "GpuHPA"]
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """In any `period_s` seconds, a change of at most `value` replicas, or percent of the replicas."""
-
-    kind: Literal["pods", "percent"]
-    value: float
-    period_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """One direction of `behavior`; `select` says whether the policy with the largest or smallest change rules."""
-
-    window_s: float
-    policies: tuple[Policy, ...]
-    select: Literal["max", "min", "disabled"] = "max"
-
-
-UP = Rules(0.0, (Policy("pods", 4, 15.0), Policy("percent", 100, 15.0)))
-DOWN = Rules(300.0, (Policy("percent", 100, 15.0),))
-
-
-class HPA:
+class HPA(Autoscalers):
     """`target` is the wanted mean of running + waiting requests per replica, as a share of its sequences at l_SLO.
 
-    The metric is the service's, so every pool sees the same share and scales its own replicas by it. Asked more
-    often than every `sync_s`, it holds in between; asked less often, each call is one sync.
+    The metric is the service's, so every pool sees the same share and scales its own replicas by it: a metric of type
+    Pods. Replicas that start are pending pods. A pool of none has no pods to average over; beside the pods metric its
+    object has the share as a metric of the whole service, which alone can start it.
     """
 
-    def __init__(
-        self,
-        limits: ScalingLimits,
-        target: float = 0.5,
-        tolerance: float = 0.1,
-        sync_s: float = 15.0,
-        behavior: tuple[Rules, Rules] = (UP, DOWN),
-    ) -> None:
-        self.limits = limits
-        self.target = positive("hpa: target", target)
-        self.tolerance = tolerance
-        self._beat = Cadence(sync_s)
-        self._objects = [Controller(*behavior) for _ in limits.seats]
+    def __init__(self, limits: ScalingLimits, target: float = 0.5, **settings: Any) -> None:
+        super().__init__("hpa", limits, target, Settings(**settings))
+        self._seats = [float(each) for each in limits.seats]
+        self._targets = [target_milli(self.target * each) for each in self._seats]
 
-    def reset(self) -> None:
-        """A controller restart: forget recommendations and scale events."""
-        self._beat.reset()
-        for controller in self._objects:
-            controller.reset()
-
-    def decide(self, seen: Observation) -> Decision:
-        """One sync of every pool's controller."""
-        if not self._beat.due(seen.t_s):
-            return hold(seen, "between syncs")
+    def _metrics(self, seen: Observation) -> tuple[list[Metric], str]:
         why = blind(seen, running=seen.running, waiting=seen.waiting)
-        serving = float(seen.ready_at_scrape @ self.limits.seats)
-        if not why and serving == 0 and seen.target.sum() > 0:
+        sampled = counts(seen.ready_at_scrape)
+        serving = sum(count * each for count, each in zip(sampled, self._seats, strict=True))
+        if not why and serving == 0 and any(counts(seen.target)):
             why = "no replica with metrics"
         if why:
-            return hold(seen, why)
-        requests = seen.running + seen.waiting
+            return [failing(why)] * len(self._seats), why
+        requests = float(seen.running + seen.waiting)
         share = requests / serving if serving > 0 else math.inf if requests > 0 else 0.0
-        target = tuple(self._sync(pool, share, seen) for pool in range(len(self._objects)))
-        return Decision(target, f"{share:.2f} of the sequences at l_SLO, target {self.target:.2f}")
+        ready, pending = counts(seen.ready), counts(seen.pending)
+        metrics = [
+            self._metric(pool, share, (sampled[pool], ready[pool], pending[pool])) for pool in range(len(self._seats))
+        ]
+        return metrics, f"{share:.2f} of the sequences at l_SLO, target {self.target:.2f}"
 
-    def _sync(self, pool: int, share: float, seen: Observation) -> int:
-        current = int(seen.target[pool])
-        low, high = int(self.limits.min_replicas[pool]), int(self.limits.max_replicas[pool])
-        pods = Pods(
-            sampled=int(min(seen.ready[pool], seen.ready_at_scrape[pool])),
-            missing=int(max(0, seen.ready[pool] - seen.ready_at_scrape[pool])),
-            unready=int(seen.pending[pool]),
-        )
-        if current == 0:
-            # A count of 0 has no pods to average over: upstream's rule for a metric of the whole service.
-            proposal = math.ceil(min(share / self.target, high))
-        else:
-            seats = float(self.limits.seats[pool])
-            proposal = pods_average(share * seats, self.target * seats, pods, current, self.tolerance)
-        return self._objects[pool].sync(seen.t_s, current, proposal, (low, high))
+    def _metric(self, pool: int, share: float, pods: tuple[int, int, int]) -> Metric:
+        average, target = milli(share * self._seats[pool]), self._targets[pool]
+        sampled, ready, pending = pods
+        known = min(sampled, ready)
 
+        def metric(current: int, tolerance: Tolerance) -> Proposal:
+            if current == 0:
+                return by_value([average], target, 0, 0, tolerance)
+            tally = Tally(known, known, average * known, max(0, ready - sampled), pending)
+            return by_average(tally, target, current, tolerance)
 
-@dataclass(frozen=True, slots=True)
-class Pods:
-    """Pods of one pool as the replica calculator groups them."""
-
-    sampled: int  # ready and with a metric
-    missing: int = 0  # ready since the scrape
-    unready: int = 0  # ordered, not ready
+        return metric
 
 
-def pods_average(average: float, target: float, pods: Pods, current: int, tolerance: float) -> int:
-    """Replicas for a metric of type Pods with an AverageValue target.
+class ExternalHPA(Autoscalers):
+    """The total of running + waiting requests as an external metric, `target` of which a replica is to have.
 
-    Pods that start count as idle when growing, so that what is on its way is not ordered again; they are left out
-    when shrinking. A result that contradicts the first ratio keeps the current count.
+    The wanted count follows from the total alone, whatever is ready: replicas that start are neither counted twice nor
+    waited for. With several pools each sees its part of the total.
     """
-    if pods.sampled == 0:
-        return current
-    average = math.floor(average * 1000) / 1000  # the metrics API has thousandths
-    ratio = average / target
-    if not pods.missing and not (pods.unready and ratio > 1):
-        return proportional(pods.sampled, average, target, tolerance, current)
-    usage, count = average * pods.sampled, pods.sampled
-    if ratio < 1:
-        usage, count = usage + target * pods.missing, count + pods.missing
-    elif ratio > 1:
-        count += pods.missing + pods.unready
-    filled = usage / (count * target)
-    if within(filled, tolerance) or filled < 1 < ratio or ratio < 1 < filled:
-        return current
-    replicas = math.ceil(filled * count)
-    contradiction = (filled < 1 and replicas > current) or (filled > 1 and replicas < current)
-    return current if contradiction else replicas
+
+    def __init__(self, limits: ScalingLimits, target: float = 0.5, **settings: Any) -> None:
+        super().__init__("hpa-external", limits, target, Settings(**settings))
+        self._targets = [target_milli(self.target * float(each)) for each in limits.seats]
+
+    def _metrics(self, seen: Observation) -> tuple[list[Metric], str]:
+        why = blind(seen, running=seen.running, waiting=seen.waiting)
+        if why:
+            return [failing(why)] * len(self._targets), why
+        total = float(seen.running + seen.waiting)
+        parts = shares_of(total, weights_of(seen, self.limits))
+        status = status_of(seen)
+        metrics = [per_replica(milli(part), self._targets[pool], status[pool]) for pool, part in enumerate(parts)]
+        return metrics, f"{total:.4g} requests, {self.target:.2f} of the sequences at l_SLO wanted per replica"
 
 
-class Controller:
-    """What one HPA object remembers, and what it makes of a proposal."""
+class GpuHPA(Autoscalers):
+    """Compute occupancy as a resource of which every replica requests one: utilisation in whole percent per pool.
 
-    def __init__(self, up: Rules, down: Rules) -> None:
-        self.up, self.down = up, down
-        self._calm = Window(up.window_s, min)
-        self._peak = Window(down.window_s, max)
-        self._events: deque[tuple[float, int]] = deque()  # (time, change of the count)
-        self._seeded = False
+    As with any resource metric, a pool of no replicas has no utilisation: its object keeps one as the minimum and
+    leaves a pool that has none alone.
+    """
+
+    def __init__(self, limits: ScalingLimits, target: float = 0.5, **settings: Any) -> None:
+        super().__init__("hpa-gpu", limits, target, Settings(**settings))
+        self._percent = max(1, round(100 * self.target))
 
     def reset(self) -> None:
-        """Forget everything."""
-        self._calm.reset()
-        self._peak.reset()
-        self._events.clear()
-        self._seeded = False
+        """New objects under a new controller."""
+        super().reset()
+        for one in self.objects:
+            one.low = max(one.low, min(1, one.high))
 
-    def sync(self, t_s: float, current: int, proposal: int, bounds: tuple[int, int]) -> int:
-        """The new count. A count outside the bounds goes to them without windows and policies."""
-        if not self._seeded:
-            self._seeded = True
-            self.stabilise(t_s, current, current)
-        low, high = bounds
-        if current > high or current < low:
-            wanted = min(max(current, low), high)
-        else:
-            wanted = self.rate_limited(t_s, current, self.stabilise(t_s, current, proposal), bounds)
-        if wanted != current:
-            self._remember(t_s, wanted - current)
-        return wanted
+    def _metrics(self, seen: Observation) -> tuple[list[Metric], str]:
+        why = blind(seen)
+        if why:
+            return [failing(why)] * len(self.objects), why
+        occupancy = [float(share) for share in seen.compute_occupancy]
+        sampled, ready, pending = counts(seen.ready_at_scrape), counts(seen.ready), counts(seen.pending)
+        metrics = [self._metric(*pods) for pods in zip(occupancy, sampled, ready, pending, strict=True)]
+        read = ", ".join(f"{100 * share:.0f} %" for share in occupancy)
+        return metrics, f"compute occupancy {read}, target {self._percent} %"
 
-    def stabilise(self, t_s: float, current: int, proposal: int) -> int:
-        """Within the smallest recommendation of the upward window and the largest of the downward window."""
-        low = int(self._calm.extreme(t_s, proposal))
-        high = int(self._peak.extreme(t_s, proposal))
-        return min(max(current, low), high)
-
-    def rate_limited(self, t_s: float, current: int, wanted: int, bounds: tuple[int, int]) -> int:
-        """Within what the policies of the direction allow from the count at the start of their periods."""
-        low, high = bounds
-        if wanted > current:
-            top = max(current, self._limit(self.up, t_s, current, +1))
-            return min(wanted, high, top)
-        floor = min(current, self._limit(self.down, t_s, current, -1))
-        return max(wanted, low, floor)
-
-    def _limit(self, rules: Rules, t_s: float, current: int, sign: int) -> int:
-        """The count that the ruling policy allows; growth is rounded up, what remains is truncated."""
-        if rules.select == "disabled":
-            return current
-        allowed = []
-        for policy in rules.policies:
-            start = current - sum(change for at_s, change in self._events if t_s - at_s < policy.period_s)
-            if policy.kind == "pods":
-                allowed.append(int(start + sign * policy.value))
-            else:
-                count = start * (1 + sign * policy.value / 100)
-                allowed.append(math.ceil(count) if sign > 0 else math.trunc(count))
-        # The largest change is the largest count on the way up and the smallest on the way down.
-        return max(allowed) if (sign > 0) == (rules.select == "max") else min(allowed)
-
-    def _remember(self, t_s: float, change: int) -> None:
-        self._events.append((t_s, change))
-        longest_s = max((policy.period_s for policy in (*self.up.policies, *self.down.policies)), default=0.0)
-        while self._events[0][0] <= t_s - longest_s and len(self._events) > 1:
-            self._events.popleft()
+    def _metric(self, occupancy: float, sampled: int, ready: int, pending: int) -> Metric:
+        known, missing = min(sampled, ready), max(0, ready - sampled)
+        if known == 0 or not occupancy >= 0:
+            return failing("no replica with metrics")
+        tally = Tally(
+            ready=known,
+            samples=known,
+            usage_milli=milli(occupancy) * known,
+            missing=missing,
+            unready=pending,
+            missing_usage_milli=missing * 1000 * max(100, self._percent) // 100,
+            known=known,
+            requests_milli=1000 * known,
+            missing_requests_milli=1000 * missing,
+            unready_requests_milli=1000 * pending,
+        )
+        return lambda current, tolerance: by_utilization(tally, self._percent, current, tolerance)
 
 
-def build(
-    limits: ScalingLimits,
-    target: float = 0.5,
-    tolerance: float = 0.1,
-    sync_s: float = 15.0,
-    window_up_s: float = UP.window_s,
-    window_down_s: float = DOWN.window_s,
-) -> HPA:
-    """The scaler from plain numbers, with upstream's default policies."""
-    behavior = replace(UP, window_s=window_up_s), replace(DOWN, window_s=window_down_s)
-    return HPA(limits, target, tolerance, sync_s, behavior)
+_COMMON = {
+    "tolerance": ("float", 0.0, 0.3),
+    "window_up_s": ("float", 0.0, 600.0),
+    "window_down_s": ("float", 0.0, 1800.0),
+    "up_pods": ("int", 1, 16),
+    "up_percent": ("int", 10, 400),
+    "up_period_s": ("float", 15.0, 300.0),
+    "down_percent": ("int", 5, 100),
+    "down_period_s": ("float", 15.0, 600.0),
+    "behavior": ("choice", "given", "absent"),
+}
+_TARGET: dict[str, tuple[Any, ...]] = {"target": ("log", 0.05, 1.2)}
+SEARCH: dict[str, dict[str, tuple[Any, ...]]] = {
+    "hpa": _TARGET | _COMMON,
+    "hpa-external": _TARGET | _COMMON,
+    "hpa-gpu": _TARGET | _COMMON,
+}
 
-
+# Out of the box: no `behavior` section, and 80 percent where no metric is named.
+_UPSTREAM = {"target": 0.8, "tolerance": 0.1, "sync_s": SYNC_S, "behavior": "absent", "window_down_s": 300.0}
+_MEANING = "running + waiting requests per replica, as a share of its sequences at l_SLO"
 SCALERS = {
     "hpa": ScalerKind(
-        build,
-        Knob(
-            "target",
-            OCCUPANCIES,
-            0.5,
-            "running + waiting requests per replica, as a share of its sequences at l_SLO",
-        ),
+        HPA,
+        Knob("target", OCCUPANCIES, 0.5, _MEANING),
         "Kubernetes HPA on running + waiting requests per ready replica",
-        upstream={"target": 0.8, "tolerance": 0.1, "sync_s": 15.0, "window_up_s": 0.0, "window_down_s": 300.0},
-    )
+        upstream=_UPSTREAM,
+    ),
+    "hpa-external": ScalerKind(
+        ExternalHPA,
+        Knob("target", OCCUPANCIES, 0.5, _MEANING),
+        "Kubernetes HPA on the total of running + waiting requests, an external metric",
+        upstream=_UPSTREAM,
+    ),
+    "hpa-gpu": ScalerKind(
+        GpuHPA,
+        Knob("target", OCCUPANCIES, 0.5, "compute occupancy, as a share of the sequences at l_SLO"),
+        "Kubernetes HPA on compute occupancy in percent, a resource metric",
+        upstream=_UPSTREAM,
+    ),
 }

@@ -91,3 +91,5 @@ SCALERS = {
         "capacity by hour of the week; `fit` makes the table from training loads",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {"scheduled": {"headroom": ("log", 0.7, 3.0)}}

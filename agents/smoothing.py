@@ -48,3 +48,8 @@ SCALERS = {
     "smoothing": ScalerKind(Smoothing, _KNOB, "capacity in proportion to an exponentially smoothed rate"),
     "holt": ScalerKind(holt, _KNOB, "capacity in proportion to Holt's forecast one lead time ahead"),
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
+    "smoothing": {"headroom": ("log", 0.7, 3.0), "alpha": ("log", 0.005, 1.0)},
+    "holt": {"headroom": ("log", 0.7, 3.0), "alpha": ("log", 0.005, 1.0), "beta": ("log", 0.001, 0.5)},
+}

@@ -37,3 +37,7 @@ SCALERS = {
         "headroom, with a third as many replicas in standby",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
+    "headroom-standby": {"headroom": ("log", 0.7, 3.0), "share": ("log", 0.02, 1.0)}
+}

@@ -86,3 +86,12 @@ SCALERS = {
         "steps out and in when occupancy leaves a band, with cooldowns",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
+    "threshold": {
+        "upper": ("log", 0.05, 1.2),
+        "step_share": ("log", 0.05, 1.0),
+        "cooldown_out_s": ("float", 0.0, 600.0),
+        "cooldown_in_s": ("float", 0.0, 3600.0),
+    }
+}

@@ -76,3 +76,7 @@ SCALERS = {
         "the demand on the size of replica that carries it at least cost",
     )
 }
+
+SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
+    "vertical": {"headroom": ("log", 0.7, 3.0), "saving": ("log", 0.01, 0.5)}
+}

@@ -27,10 +27,17 @@ COMMANDS = {
     "scenarios": ("experiments.scenarios", "list or check scenarios, or compute their reference cost"),
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
+    "forecast": ("experiments.forecast", "score the forecasters by a rolling back-test, one lead time ahead"),
     "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
+    "tune": ("experiments.tune", "a scaler's settings, found on training loads within a budget"),
+    "foresight": (
+        "experiments.foresight",
+        "what was possible on every scenario, and what a plan reaches that knows",
+    ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
+    "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -40,6 +47,8 @@ EXAMPLES = {
     "train": "train --algo ppo --scenario chat --out runs/ppo-chat",
     "traces": "traces describe requests.csv",
     "scenarios": "scenarios check chat",
+    "forecast": "forecast --trace requests.csv --out results/my-forecasts",
+    "textbook": "textbook --scenario chat-mixed --hours 2",
     "bench": "bench env",
 }
 

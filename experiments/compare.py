@@ -10,24 +10,27 @@ import argparse
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from experiments import collect, sources
+from experiments.bounds import bounds, with_regret
 from experiments.cells import Cell, build_scaler, code_digest, run_cell
 from experiments.grid import Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
 from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
 from experiments.study import LoadCase, ScalerCase, Study, load_cases, parse_study, read_study, scaler_cases
+from experiments.tuning import Job, read_front, trials_within, tune
 from rlscale.errors import ResultError, ScenarioError, TraceError
 from rlscale.registry import scan
 from rlscale.scenario import check_unloaded
 
 DEFAULT_SCENARIO = "chat"
 TRAIN_SEEDS = 3
+TUNING_SEED = 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,23 +47,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train-seeds", type=int, help=f"training loads (default {TRAIN_SEEDS})")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the results")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument("--tuned", type=int, metavar="INTERVALS", help="tune every rule on the training loads within a "
+                        "budget of simulated control intervals per load, instead of sweeping its knob")  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in --out")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when there is something to compare; an error when no cell could be run."""
-    results = compare(_study(args), args.out, args.workers, args.resume)
+    results = compare(_study(args), args.out, args.workers, args.resume, args.tuned)
     tell(results, args.out)
     return 0
 
 
-def compare(study: Study, out: Path, workers: int, resume: bool = False) -> dict[str, Any]:
-    """Run a study into a new folder and return what results.json says."""
+def compare(study: Study, out: Path, workers: int, resume: bool = False, budget: int | None = None) -> dict[str, Any]:
+    """Run a study into a new folder and return what results.json says.
+
+    `budget`: control intervals that every rule may simulate on the training loads of each load to find its settings.
+    """
     started = datetime.now(UTC)
     grid = open_grid(study)
     folder = ResultFolder(out)
-    folder.open(_identity(study, grid), resume)
+    folder.open(_identity(study, grid) | ({"budget": budget} if budget is not None else {}), resume)
+    if budget is not None:
+        grid = tuned_grid(grid, folder, workers, budget)
     results, rows, blocks = execute(grid, folder, workers, study.resamples)
+    with_regret(results, bounds(grid, folder, workers))
+    if budget is not None:
+        results["tuning"] = {"intervals_per_load": budget, "seed": TUNING_SEED,
+                             "settings": {scaler.label: scaler.tuned for scaler in grid.scalers}}  # fmt: skip
     results["study"] = study.model_dump(mode="json")
     results["provenance"] = {
         **provenance(started, study.seeds.model_dump()),
@@ -81,6 +95,32 @@ def open_grid(study: Study) -> Grid:
     for scaler in scalers:
         _check_buildable(grid, scaler)
     return grid
+
+
+def tuned_grid(grid: Grid, folder: ResultFolder, workers: int, budget: int) -> Grid:
+    """The same grid with tuned settings of every rule on every load; searches that are done are read."""
+    jobs = {}
+    for source in grid.sources:
+        for scaler in grid.scalers:
+            if not scaler.learned:
+                cells = tuple(grid.trial(source, scaler))
+                name = hashlib.sha256(f"{source.case.name} {scaler.label}".encode()).hexdigest()[:16]
+                jobs[source.case.name, scaler.label] = Job(
+                    scaler.name, tuple(scaler.params.items()), cells, trials_within(budget, cells), TUNING_SEED,
+                    source.targets[0], folder.path / "tuned" / f"{name}.json",
+                )  # fmt: skip
+    (folder.path / "tuned").mkdir(exist_ok=True)
+    missing = [job for job in jobs.values() if not job.path.exists()]
+    failures = run_all(partial(tune, folder=folder.path), missing, min(workers, len(missing)), "searches")
+    if failures:
+        raise ResultError(f"tuning {failures[0].cell.scaler}: {failures[0].error}; mend it, then run with --resume")
+    scalers = tuple(
+        scaler if scaler.learned else replace(scaler, tuned={
+            source.case.name: tuple(read_front(jobs[source.case.name, scaler.label].path)) for source in grid.sources
+        })
+        for scaler in grid.scalers
+    )  # fmt: skip
+    return replace(grid, scalers=scalers)
 
 
 def execute(

@@ -46,9 +46,19 @@ class Grid:
     code: str
     digests: Mapping[str, str]  # policy folder -> digest
 
+    def values(self, source: Source, scaler: ScalerCase) -> tuple[float, ...]:
+        """What is swept: values of the knob, or numbers of tuned settings, cheapest first."""
+        if source.case.name in scaler.tuned:
+            return tuple(float(number) for number in range(len(scaler.tuned[source.case.name])))
+        return scaler.values
+
+    def trial(self, source: Source, scaler: ScalerCase) -> list[Cell]:
+        """The training cells of one trial of a search, its settings still to be filled in."""
+        return self._seeds(source, scaler, 0, None, "train")
+
     def sweep(self, source: Source, scaler: ScalerCase, split: Split) -> list[list[list[Cell]]]:
         """Cells by [member][knob value][seed]."""
-        values = scaler.values or (None,)
+        values = self.values(source, scaler) or (None,)
         return [[self._seeds(source, scaler, s, v, split) for v in values] for s in range(scaler.members)]
 
     def frozen(self, source: Source, scaler: ScalerCase, knobs: Sequence[Frozen]) -> list[list[list[Cell]]]:
@@ -100,7 +110,8 @@ class Grid:
         """The arrays behind a grid of cells."""
         none = [None] * self.seeds["test"]  # a member that never reaches the target has no frozen cells
         blocks = [[[_blocks(stored, cell) for cell in seeds] or none for seeds in row] for row in cells]
-        values = scaler.values if len(cells[0]) == len(scaler.values) else (None,) * len(cells[0])
+        swept = self.values(source, scaler)
+        values = swept if len(cells[0]) == len(swept) else (None,) * len(cells[0])
         return analysis.gather(scaler.label, scaler.learned, blocks, values, recorded)
 
     def _first_of(self, source: Source) -> Iterator[Cell]:
@@ -114,6 +125,10 @@ class Grid:
         policy = scaler.policy(source.case.scenario, member) if scaler.learned else None
         digest = self.digests[policy] if policy is not None else None
         knob = scaler.knob if value is not None else None
+        if value is not None and source.case.name in scaler.tuned:
+            # The very setting that the search ran: its training cells are there already.
+            setting = Setting(scaler.name, dict(scaler.tuned[source.case.name][int(value)]))
+            return [self._cell(source, setting, split, seed) for seed in range(self.seeds[split])]
         setting = Setting(scaler.name, dict(scaler.params), knob, value, policy, digest)
         return [self._cell(source, setting, split, seed) for seed in range(self.seeds[split])]
 

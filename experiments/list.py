@@ -1,4 +1,4 @@
-"""What there is: scalers with their knob, scenarios, and the results that were kept."""
+"""What there is: scalers with their knob, scenarios, forecasters, and the results that were kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rlscale.policy_folder import MANIFEST, SCHEMA
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments list`."""
-    parser.add_argument("what", choices=["scalers", "scenarios", "runs"])
+    parser.add_argument("what", choices=["scalers", "scenarios", "forecasters", "runs"])
     parser.add_argument("--folder", type=Path, default=Path(), help="where results/ and runs/ lie (default: here)")
 
 
@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "runs":
         title, columns, rows = _runs(args.folder)
     else:
-        title, columns, rows = _scalers() if args.what == "scalers" else _scenarios()
+        title, columns, rows = {"scalers": _scalers, "scenarios": _scenarios, "forecasters": _forecasters}[args.what]()
     table = Table(title=title)
     for column in columns:
         table.add_column(column)
@@ -55,6 +55,13 @@ def _scenarios() -> tuple[str, list[str], list[list[str]]]:
 
     rows = [[name, get_scenario(name).summary] for name in scenario_names()]
     return "scenarios", ["name", "what it tests"], rows
+
+
+def _forecasters() -> tuple[str, list[str], list[list[str]]]:
+    from rlscale.predict import FORECASTERS
+
+    rows = [[name, " ".join(kind.parameters), kind.summary] for name, kind in FORECASTERS.items()]
+    return "forecasters", ["name", "parameters", "summary"], rows
 
 
 def _runs(folder: Path) -> tuple[str, list[str], list[list[str]]]:

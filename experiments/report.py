@@ -114,6 +114,7 @@ def _section(
         "own": own,
         "verdicts": mine["verdicts"],
         "headline": by_target,
+        "bounded": next((entry.get("bound_usd_per_h") for entry in by_target[load["targets"][0]]), None),
         "entry": lambda target, label: next((e for e in by_target[target] if e["scaler"] == label), MISSING),
         "others": load["targets"][1:],
         "defaults": [row for row in test_rows if row["variant"] == "defaults"],

@@ -157,6 +157,7 @@ class ScalerCase:
     policies: dict[str, tuple[str, ...]] = field(default_factory=dict)
     upstream: dict[str, Any] | None = None
     summary: str = ""
+    tuned: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # by load; swept instead of `values`
 
     @property
     def learned(self) -> bool:

@@ -100,7 +100,8 @@ class ToyFleet:
         carried = carried_per_s(self.ready, self.limits)
         busy = min(1.0, (self.rate_per_s + self.waiting) / carried) if carried > 0 else 0.0
         value = math.nan if self.blind_s else 1.0
-        latency = value if self.rate_per_s > 0 else math.nan
+        latency = value if self.rate_per_s > 0 and carried > 0 else math.nan
+        wait_s = min(PATIENCE_S, self.waiting / carried) if carried > 0 else math.nan
         occupancy = np.where(self.ready > 0, busy * value, math.nan)
         by_age = np.zeros((len(self.ready), len(PENDING_AGES_S) + 1), np.int64)
         for at_s, pool in self.orders:
@@ -113,9 +114,9 @@ class ToyFleet:
             arrival_per_s=self.rate_per_s * value,
             waiting=self.waiting * value,
             running=busy * float(self.ready @ self.limits.seats) * value,
-            ttft_s=0.1 * latency,
+            ttft_s=(0.1 / (1.0 - 0.9 * busy) + wait_s) * latency,  # ten times as long at l_SLO as alone
             tpot_s=0.03 * latency,
-            attainment=latency,
+            attainment=value if self.rate_per_s > 0 else math.nan,
             dropped_per_s=0.0 * value,
             ready=self.ready.copy(),
             pending=self.pending,

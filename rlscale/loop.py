@@ -65,7 +65,7 @@ def run(
     `initial` ready replicas per pool at t = 0; need(0) by default.
     """
     spec, known = scenario.cluster, scenario.limits
-    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, known)]))
+    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, known)]), percentiles=True)
     monitor = Monitor(world, known)
     intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
     table = _Table(world, intervals)

@@ -14,17 +14,21 @@ from typing import Any, Protocol
 import numpy as np
 
 from rlscale.sim import lifecycle, luck
+from rlscale.sim.histogram import edges_s, quantile_between
 from rlscale.sim.luck import kernel
+from rlscale.sim.records import BEFORE, NOW
 from rlscale.types import PENDING_AGES_S, WEEK_S, ClusterSpec, Floats, Ints, Observation, ScalingLimits
 
 # Fields of an observation in the order of the blocks that `_watch` fills. Noise is drawn in the order of the metrics,
 # the two occupancies after the rest.
 METRICS = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s")
-NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent")
+MORE = ("ttft_p90_s", "tpot_p90_s", "prompt_tokens", "answer_tokens")
+NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent", *MORE)
 OCCUPANCIES = ("compute_occupancy", "memory_occupancy", "carbon_g_per_kwh", "usd_per_kwh")  # and the electricity
 COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape", "standby")
 URGENT_S = 3600.0  # work due within this time is urgent
-SCRAPED, ATTAINMENT = len(METRICS), METRICS.index("attainment")
+SCRAPED, ATTAINMENT, TTFT = len(METRICS), METRICS.index("attainment"), METRICS.index("ttft_s")
+P90, TOKENS = NUMBERS.index("ttft_p90_s"), NUMBERS.index("prompt_tokens")
 LEAST = 1e-12  # below this there is nothing to divide by
 Blocks = tuple[Floats, Floats, Ints, Floats]  # numbers, occupancies, counts, pending by age
 
@@ -42,6 +46,7 @@ class Watched(Protocol):
     scrape_before: Any
     pool_scrape: Any
     tables: Any
+    hist_scrape: Any  # (n, 2, 2, BINS), or (n, 0, 2, BINS) where percentiles are not asked for
 
 
 class Monitor:
@@ -49,7 +54,7 @@ class Monitor:
 
     def __init__(self, world: Watched, known: ScalingLimits) -> None:
         self.world, self.known = world, known
-        self._edges = np.array(PENDING_AGES_S)
+        self._edges, self._bins_s = np.array(PENDING_AGES_S), edges_s()
         self._good_s = np.zeros(world.n)  # time of the last scrape that did not fail
         self._all = np.arange(world.n)
         spec = world.tables.spec[0]
@@ -104,8 +109,9 @@ class Monitor:
     def _look(self, rows: Ints, blocks: Blocks) -> Blocks:
         world, spec = self.world, self.world.spec
         _watch(rows, world.cluster, world.pool, world.slot, world.scrape, world.scrape_before, world.pool_scrape,
-               self.known.seats, self._edges, spec.substep_s, spec.metric_noise, spec.metric_missing_share,
-               self._deadline_steps, world.tables.grid, world.tables.work, self._good_s, *blocks)  # fmt: skip
+               world.hist_scrape, self._bins_s, self.known.seats, self._edges, spec.substep_s, spec.metric_noise,
+               spec.metric_missing_share, self._deadline_steps, world.tables.grid, world.tables.work, self._good_s,
+               *blocks)  # fmt: skip
         return blocks
 
 
@@ -128,8 +134,9 @@ def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
 @kernel
 def _watch(
     rows: Ints, cluster: Any, pool: Any, slot: Any, scrape: Any, scrape_before: Any, pool_scrape: Any,
-    seats: Floats, edges_s: Floats, substep_s: float, noise: float, missing_share: float, deadline_steps: int,
-    grid: Floats, work: Floats, good_s: Floats, numbers: Floats, occupancies: Floats, counts: Ints, by_age: Floats,
+    hist_scrape: Any, bins_s: Floats, seats: Floats, edges_s: Floats, substep_s: float, noise: float,
+    missing_share: float, deadline_steps: int, grid: Floats, work: Floats, good_s: Floats, numbers: Floats,
+    occupancies: Floats, counts: Ints, by_age: Floats,
 ) -> None:  # fmt: skip
     """Fill the given rows of the blocks; see `NUMBERS`, `OCCUPANCIES` and `COUNTS` for their order."""
     for r in rows:
@@ -148,6 +155,14 @@ def _watch(
         numbers[4, r] = (now.tpot_sum_s - then.tpot_sum_s) / answered if answered > LEAST else 0.0
         numbers[5, r] = min(max(1.0 - missed, 0.0), 1.0)
         numbers[6, r] = gone / window_s
+        for k in range(2):
+            numbers[P90 + k, r] = math.nan
+            if hist_scrape.shape[1] > 0:
+                numbers[P90 + k, r] = quantile_between(hist_scrape[r, NOW, k], hist_scrape[r, BEFORE, k], 0.9, bins_s)
+        answers = now.output_tokens - then.output_tokens
+        prompts = now.total_tokens - then.total_tokens - answers
+        numbers[TOKENS, r] = prompts / answered if answered > LEAST else math.nan
+        numbers[TOKENS + 1, r] = answers / answered if answered > LEAST else math.nan
 
         # The fleet, by the control plane: current.
         for p in range(seats.shape[0]):
@@ -172,6 +187,9 @@ def _watch(
                 if k < SCRAPED:
                     noisy = numbers[k, r] * factor
                     numbers[k, r] = min(noisy, 1.0) if k == ATTAINMENT and not failed else noisy  # a share
+                    if k == TTFT or k == TTFT + 1:
+                        numbers[P90 + k - TTFT, r] *= factor
+                        numbers[TOKENS + k - TTFT, r] *= factor
                 else:
                     for p in range(seats.shape[0]):
                         occupancies[k - SCRAPED, r, p] *= factor

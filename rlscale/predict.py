@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from rlscale import registry
+from rlscale import forecast_arima, forecast_kalman, forecast_lags, forecast_quantile, forecast_season, registry
 from rlscale.errors import ScenarioError, nearest
+from rlscale.forecast_parts import Forecaster, ForecasterKind, Parameter
 from rlscale.types import Floats
 
-
-class Forecaster(Protocol):
-    """One number in, one number out, once per control interval."""
-
-    def reset(self, history_per_s: Floats, step_s: float) -> None:
-        """Forget the previous run, then learn from the rates before this one (oldest first, may be empty)."""
-        ...
-
-    def update(self, rate_per_s: float, interval_s: float) -> float:
-        """Forecast of the arrival rate one lead time ahead, given the mean rate of the last `interval_s`.
-
-        A rate that was not measured (NaN, infinite) changes nothing: the last forecast is returned again.
-        NaN means that nothing has been measured yet.
-        """
-        ...
+__all__ = ["FORECASTERS", "Exponential", "Forecaster", "Holt", "LastValue", "MovingAverage", "forecaster"]
 
 
 class _Remembering:
     """What every forecaster shares: the walk through the history, and the refusal of missing measurements."""
 
     forecast_per_s: float = math.nan
+    projected_per_s: float = math.nan  # the same before the floor at zero
 
     def reset(self, history_per_s: Floats, step_s: float) -> None:
-        self.forecast_per_s = math.nan
+        self.forecast_per_s = self.projected_per_s = math.nan
         self._forget()
         for rate in np.asarray(history_per_s, dtype=np.float64):
             self.update(float(rate), step_s)
@@ -46,7 +34,8 @@ class _Remembering:
     def update(self, rate_per_s: float, interval_s: float) -> float:
         if math.isfinite(rate_per_s):
             # Measurement noise can push a small rate below zero; no fewer than no requests arrive.
-            self.forecast_per_s = max(0.0, self._learn(max(0.0, rate_per_s), interval_s))
+            self.projected_per_s = self._learn(max(0.0, rate_per_s), interval_s)
+            self.forecast_per_s = max(0.0, self.projected_per_s)
         return self.forecast_per_s
 
     def _forget(self) -> None:
@@ -132,22 +121,73 @@ class Holt(_Remembering):
         return self.level_per_s + self.trend_per_s2 * self.lead_s
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """What a number that a user may set can be; both ends are allowed. Its default stands in the class."""
+@dataclass
+class Linear(_Remembering):
+    """Least-squares line through the last `points` measurements, `lead_s` beyond the newest; one point is a level."""
 
-    low: float
-    high: float
-    meaning: str
+    lead_s: float
+    points: float = 20.0
+    _seen: deque[tuple[float, float]] = field(default_factory=deque, init=False)  # (time in seconds, rate)
+
+    def _forget(self) -> None:
+        self._seen.clear()
+
+    def _learn(self, rate_per_s: float, interval_s: float) -> float:
+        now_s = self._seen[-1][0] + interval_s if self._seen else 0.0
+        self._seen.append((now_s, rate_per_s))
+        while len(self._seen) > self.points:
+            self._seen.popleft()
+        count = len(self._seen)
+        centre_s = sum(at_s for at_s, _ in self._seen) / count
+        mean = sum(rate for _, rate in self._seen) / count
+        spread = sum((at_s - centre_s) ** 2 for at_s, _ in self._seen)
+        lean = sum((at_s - centre_s) * (rate - mean) for at_s, rate in self._seen)
+        return mean + (lean / spread * (now_s + self.lead_s - centre_s) if spread > 0 else 0.0)
 
 
-@dataclass(frozen=True, slots=True)
-class ForecasterKind:
-    """A forecaster as the table lists it: `build(lead_s, **parameters)` makes one."""
+@dataclass
+class HoltWintersAdditive:
+    """Level, trend per cell and a season of additive offsets:
 
-    build: Callable[..., Forecaster]
-    parameters: Mapping[str, Parameter]
-    summary: str
+    l <- alpha*(x - s) + (1-alpha)*(l + b),  b <- beta*(l - l') + (1-beta)*b,  s <- gamma*(x - l) + (1-gamma)*s.
+
+    The initial values are given, or those of `start`.
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+    level: float = math.nan
+    trend: float = 0.0
+    season: list[float] = field(default_factory=list)
+    position: int = 0  # of the next value in the season
+
+    def start(self, two_seasons: Sequence[float]) -> None:
+        """Level: mean of the first season. Trend: difference of the seasons' means per cell. Offsets of the first."""
+        period = len(two_seasons) // 2
+        first, second = two_seasons[:period], two_seasons[period : 2 * period]
+        self.level = sum(first) / period
+        self.trend = (sum(second) / period - self.level) / period
+        self.season = [value - self.level for value in first]
+        self.position = 0
+
+    def update(self, value: float) -> None:
+        """Learn the next value."""
+        before, offset = self.level, self.season[self.position]
+        self.level = self.alpha * (value - offset) + (1 - self.alpha) * (before + self.trend)
+        self.trend = self.beta * (self.level - before) + (1 - self.beta) * self.trend
+        self.season[self.position] = self.gamma * (value - self.level) + (1 - self.gamma) * offset
+        self.position = (self.position + 1) % len(self.season)
+
+    def ahead(self, cells: int) -> float:
+        """Forecast so many cells ahead, 1 is the next one."""
+        return self.level + cells * self.trend + self.season[(self.position + cells - 1) % len(self.season)]
+
+
+def _seasonal(lead_s: float, **chosen: float) -> Forecaster:
+    from rlscale.predict_seasonal import HoltWinters  # builds on this module
+
+    return HoltWinters(lead_s, **chosen)
 
 
 _ALPHA = Parameter(0.001, 1.0, "weight of the newest measurement in the level")
@@ -167,6 +207,27 @@ FORECASTERS: dict[str, ForecasterKind] = {
         {"alpha": _ALPHA, "beta": Parameter(0.0, 1.0, "weight of the newest slope in the trend")},
         "level and trend, projected over the lead time",
     ),
+    "linear": ForecasterKind(
+        Linear,
+        {"points": Parameter(1.0, 1000.0, "measurements the line goes through")},
+        "least-squares line through the last measurements, extended by the lead time",
+    ),
+    "holt-winters-classic": ForecasterKind(
+        _seasonal,
+        {
+            "alpha": _ALPHA,
+            "beta": Parameter(0.0, 1.0, "weight of the newest slope in the trend"),
+            "gamma": Parameter(0.0, 1.0, "weight of the newest offset in the season"),
+            "period_s": Parameter(3600.0, 604_800.0, "length of the season, seconds"),
+            "cell_s": Parameter(60.0, 3600.0, "seconds per value of the season"),
+        },
+        "level, trend and a daily season as textbooks have it, unfitted; exponential smoothing for the first two days",
+    ),
+    **forecast_season.FORECASTERS,
+    **forecast_kalman.FORECASTERS,
+    **forecast_arima.FORECASTERS,
+    **forecast_lags.FORECASTERS,
+    **forecast_quantile.FORECASTERS,
 }
 
 

@@ -352,6 +352,10 @@ class Observation:
     usd_per_kwh: Any = 0.0  # (P,)
     work_waiting: Any = 0.0  # deferrable tokens that have come and are not done
     work_urgent: Any = 0.0  # those of them that are due within an hour
+    ttft_p90_s: Any = math.nan  # of the window, by latency histograms; an upper edge of a bucket
+    tpot_p90_s: Any = math.nan
+    prompt_tokens: Any = math.nan  # mean of the requests that finished in the window
+    answer_tokens: Any = math.nan
 
 
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
@@ -374,6 +378,8 @@ class ScalingLimits:
     max_standby: Ints = field(default_factory=lambda: np.zeros(8, np.int64))  # (P,)
     watts_per_replica: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) at l_SLO, host and PUE included
     work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
+    spot: tuple[bool, ...] = ()  # (P,) whether it can be taken away; (): no pool
+    zones: tuple[str, ...] = ()  # (P,) "region/zone"; (): all in one
 
 
 class Scaler(Protocol):

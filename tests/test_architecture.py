@@ -21,12 +21,23 @@ LEVELS = {
     "rlscale.errors": 1,
     "rlscale.yaml_place": 1,
     "rlscale.monitor": 2,
+    "rlscale.forecast_parts": 1,
+    "rlscale.forecast_cells": 2,
+    "rlscale.forecast_season": 2,
+    "rlscale.forecast_kalman": 2,
+    "rlscale.forecast_arima": 2,
+    "rlscale.forecast_lags": 2,
+    "rlscale.forecast_quantile": 2,
     "rlscale.predict": 2,
+    "rlscale.predict_seasonal": 2,
+    "rlscale.lp": 2,
     "rlscale.decide": 2,
     "rlscale.execute": 2,
     "rlscale.feedback": 2,
     "rlscale.features": 2,
     "rlscale.allocation": 2,
+    "rlscale.allocation_lp": 2,
+    "rlscale.allocation_plans": 2,
     "rlscale.actions": 2,
     "rlscale.network": 2,
     "rlscale.registry": 2,
@@ -41,6 +52,7 @@ LEVELS = {
     "rlscale.scenario_pool": 3,
     "rlscale.spot_series": 3,
     "rlscale.optimal": 3,
+    "rlscale.clairvoyant": 3,
     "rlscale.deploy": 4,
     "rlscale.autoscaler": 3,
     "rlscale.checks": 4,
@@ -66,7 +78,19 @@ BLIND = [
 
 # (package, what must not be imported when one of its modules is loaded). A scan for scalers loads all of agents/
 # but its modules with a leading underscore; a live service loads all of rlscale/.
-HEAVY = ("torch", "stable_baselines3", "wandb", "matplotlib", "ray", "grpc", "kubernetes", "pyarrow", "pandas")
+HEAVY = (
+    "torch",
+    "stable_baselines3",
+    "wandb",
+    "matplotlib",
+    "ray",
+    "grpc",
+    "kubernetes",
+    "pyarrow",
+    "pandas",
+    "statsmodels",
+    "sklearn",
+)
 LAZY = [
     ("rlscale", (*HEAVY, "gymnasium", "scipy")),
     ("agents", HEAVY),

@@ -75,7 +75,7 @@ TRACE = "traces: [{path: a.csv, scenario: chat, %s}]\n" + HPA
     [
         (RUN + HPA + "seedz: 3", "study.yaml: seedz: unknown key; did you mean 'seeds'?"),
         (RUN + "scalers: [{name: hpa, knobs: [1]}]", "scalers.0.knobs: unknown key; did you mean 'knob'?"),
-        (RUN + "scalers: [hpaa]", "unknown scaler 'hpaa'; did you mean 'hpa'?"),
+        (RUN + "scalers: [hpaa]", "unknown scaler 'hpaa'; did you mean 'hpa'"),
         (RUN, "study.yaml: scalers: is missing"),
         (HPA, "nothing to run: give at least one entry under scenarios or traces"),
         (RUN + "scalers: []", "scalers: got [], expected"),

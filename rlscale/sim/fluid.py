@@ -20,7 +20,7 @@ from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_dr
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
 from rlscale.sim.power import consume
-from rlscale.sim.records import ADMITTED, BEHIND, PROGRESS, TTFT_MEAN, TTFT_OK
+from rlscale.sim.records import ADMITTED, BEFORE, BEHIND, NOW, PROGRESS, TTFT_MEAN, TTFT_OK
 from rlscale.sim.spread import spread
 from rlscale.sim.tables import CLASSES, EACH, POINTS, SETS
 from rlscale.sim.work import take_work
@@ -33,21 +33,21 @@ RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by 
 
 @kernel
 def run_batch(first, last, frozen, cluster, pool, node, slot, queue, cells, classes, hist, scrape, pool_scrape,
-              events, held, spec, pool_spec, demands, point, output, bank, law, block, block_steps, supply, grid, work,
-              degraded):  # fmt: skip
+              hist_scrape, events, held, spec, pool_spec, demands, point, output, bank, law, block, block_steps, supply,
+              grid, work, degraded):  # fmt: skip
     """One control interval of the clusters `first` to `last - 1`."""
     for r in range(first, last):
         load = cluster[r].load
         run_interval(
             frozen, cluster[r], pool[r], node[r], slot[r], queue[r], cells[r], classes[r], hist[r], scrape[r],
-            pool_scrape[r], events[r], held[r], spec[0], pool_spec, demands, point, output, bank[load], law[load],
-            block[load], block_steps, supply, grid, work[load], degraded,
+            pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec, demands, point, output, bank[load],
+            law[load], block[load], block_steps, supply, grid, work[load], degraded,
         )  # fmt: skip
 
 
 @kernel
-def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, events, held,
-                 spec, pool_spec, demands, point, output, values, law, block, block_steps, supply, grid, work,
+def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, hist_scrape, events,
+                 held, spec, pool_spec, demands, point, output, values, law, block, block_steps, supply, grid, work,
                  degraded):  # fmt: skip
     """One control interval. `frozen`: arrivals have stopped, the fleet stays, nothing is billed."""
     h = spec.substep_s
@@ -95,6 +95,9 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         c.step += 1
         if step + 1 == spec.scrape_step:
             _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, kind, demands)
+            if hist_scrape.shape[0] > 0:
+                hist_scrape[BEFORE] = hist_scrape[NOW]
+                hist_scrape[NOW] = hist[:2]
     c.interval += 1
 
 

@@ -6,6 +6,8 @@ bits of the float itself. The last bin is +infinity (dropped, timed out, lost).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from rlscale.sim.luck import kernel
@@ -46,3 +48,20 @@ def quantile(counts: Floats, q: float) -> float:
     below = upto[i] - counts[i]
     share = (q * total - below) / counts[i] if counts[i] > 0 else 0.0
     return float(edges[i] + min(max(share, 0.0), 1.0) * (edges[i + 1] - edges[i]))
+
+
+@kernel
+def quantile_between(now, before, q, edges):
+    """The `q` quantile of what came between two states of a histogram, linear inside its bin; 0 when nothing came."""
+    total = 0.0
+    for i in range(BINS):
+        total += now[i] - before[i]
+    if total <= 0.0:
+        return 0.0
+    upto = 0.0
+    for i in range(INF_BIN):
+        count = now[i] - before[i]
+        if count > 0.0 and upto + count >= q * total:
+            return edges[i] + (q * total - upto) / count * (edges[i + 1] - edges[i])
+        upto += count
+    return math.inf

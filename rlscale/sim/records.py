@@ -75,6 +75,8 @@ SLOT = np.dtype(
     ]
 )  # fmt: skip
 
+NOW, BEFORE = 0, 1  # latency histograms at the last scrape and at the one before
+
 # Node states. `until_s`: when it comes up; once up and empty, when it is given back; once noticed, when it is taken.
 # Waiting: ordered, and the supply is interrupted. Promised: a node of another pool of the family that has to be emptied
 # first. Stopped: switched off with its disk, its replica stands by. Noticed: a spot node that will be taken away.

@@ -141,6 +141,8 @@ def limits(spec: ClusterSpec, tokens: tuple[TokenLaw, ...], burstiness: float = 
         np.array([pool.max_standby for pool in spec.pools]),
         np.array([watts_per_replica(pool, spec.energy.pue) for pool in spec.pools]),
         np.array([work_tokens_per_s(pool, spec, tokens[0]) for pool in spec.pools]),
+        tuple(pool.spot for pool in spec.pools),
+        tuple(pool.zone for pool in spec.pools),
     )
 
 

@@ -53,6 +53,7 @@ class SimWorld:
         log_events: int = 0,
         threads: int = 1,
         kappa: Kappa = FITTED,
+        percentiles: bool = False,  # whether scrapes hold latency histograms; 10 KB more to copy per interval
     ) -> None:
         if not 1 <= len(spec.pools) <= 8:
             raise ScenarioError(f"got {len(spec.pools)} pools; expected 1 to 8")
@@ -69,6 +70,7 @@ class SimWorld:
         self.hist = np.zeros((n, 3, BINS))
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
         self.pool_scrape = records((n, p), POOL_SCRAPE)
+        self.hist_scrape = np.zeros((n, 2 if percentiles else 0, 2, BINS))  # now and before; TTFT and TPOT
         self.events = np.zeros((n, log_events + 1, 4))
         self.held = np.zeros((n, p, self.tables.held), np.int64)  # last wanted targets, for the HPA
         self._standby = np.array([pool.standby_replicas for pool in spec.pools])
@@ -100,6 +102,7 @@ class SimWorld:
             for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
                           self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
         )  # fmt: skip
+        self.hist_scrape[rows] = 0.0
         t = self.tables
         lifecycle.start_rows(rows, np.asarray(seeds, np.uint64), loads, cells, fleet, self._standby, week_s, state,
                              self.cluster, self.pool, self.node, self.slot, self.pool_scrape, self.held, t.spec,
@@ -164,8 +167,9 @@ class SimWorld:
     def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
         return (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
-                  self.scrape, self.pool_scrape, self.events, self.held, t.spec, t.pool_spec, t.demands, t.point,
-                  t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded)  # fmt: skip
+                self.scrape, self.pool_scrape, self.hist_scrape, self.events, self.held, t.spec, t.pool_spec,
+                t.demands, t.point, t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work,
+                t.degraded)  # fmt: skip
 
     def _run(self, frozen: bool) -> None:
         arrays = self._arrays()
