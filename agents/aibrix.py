@@ -209,6 +209,10 @@ def kpa(
     )
 
 
+_REVERSED = {
+    "waits before it shrinks": "stabilisation takes the minimum of its window when shrinking, so it holds nothing back",
+}
+_CIRCLES = "a window of 180 s multiplies the present count by a ratio of earlier ones: it runs in circles"
 SCALERS = {
     "aibrix-apa": ScalerKind(
         apa,
@@ -219,6 +223,13 @@ SCALERS = {
             "mean of running + waiting requests per replica, as a share of its sequences at l_SLO",
         ),
         "AIBrix APA: replicas in proportion to the mean load per replica",
+        stabilisation="scale_down_cooldown_window_s",
+        lacks=_REVERSED
+        | {"starts from zero": "it multiplies the present count, which never leaves 0; others start the first"},
+        upstream_lacks={
+            "scales in for less load": _CIRCLES,
+            "takes back what it gave": _CIRCLES,
+        },
         upstream={"target": 0.5, "stable_window_s": STABLE_WINDOW_S} | _RULES,
     ),
     "aibrix-kpa": ScalerKind(
@@ -230,6 +241,8 @@ SCALERS = {
             "load per wanted replica, as a share of a replica's sequences at l_SLO, counted by the mean of one replica",
         ),
         "AIBrix KPA variant: replicas by the mean load of one replica over the target",
+        stabilisation="scale_down_cooldown_window_s",
+        lacks=_REVERSED,
         upstream={
             "target": 0.02,
             "stable_window_s": STABLE_WINDOW_S,

@@ -78,17 +78,19 @@ class Signal:
 def worst_of(seen: Observation, ttft_s: float, tpot_s: float) -> tuple[float, str]:
     """The larger of TTFT and TPOT over their SLOs, by P90 where it is known and by the mean elsewhere, and in words.
 
-    No traffic is 0; traffic without any latency is NaN.
+    No traffic is 0; traffic without any latency is NaN, and so is one without TTFT or TPOT when the other is within
+    its SLO: what is missing might be the worse.
     """
-    worst, words = math.nan, "no latency"
+    worst, words, lost = math.nan, "no latency", False
     rows = (("TTFT", seen.ttft_p90_s, seen.ttft_s, ttft_s), ("TPOT", seen.tpot_p90_s, seen.tpot_s, tpot_s))
     for name, p90_s, mean_s, slo_s in rows:
         latency_s, kind = (p90_s, "P90") if math.isfinite(p90_s) else (mean_s, "mean")
+        lost = lost or (math.isfinite(slo_s) and not math.isfinite(latency_s))
         if math.isfinite(latency_s) and not latency_s / slo_s <= worst:
             worst, words = float(latency_s / slo_s), f"{kind} {name}"
     if math.isnan(worst) and not (seen.arrival_per_s > 0 or seen.waiting > 0 or seen.running > 0):
         return 0.0, "no traffic"
-    return worst, words
+    return (math.nan, "a latency is missing") if lost and worst <= 1.0 else (worst, words)
 
 
 class KedaSlo(ScaledPools):
@@ -177,6 +179,7 @@ SCALERS = {
         KedaSlo,
         Knob("upper", UPPERS, 0.55, "P90 latency over its SLO above which replicas are added"),
         "llm-d's law on KEDA: replicas by the worst of P90 TTFT and P90 TPOT over their SLOs",
+        stabilisation="window_down_s",
         upstream={"upper": 0.55, "lower": 0.40, "clamp": 2.0, "smoothing_s": 45.0},
     )
 }
