@@ -212,7 +212,7 @@ def kpa(
 _REVERSED = {
     "waits before it shrinks": "stabilisation takes the minimum of its window when shrinking, so it holds nothing back",
 }
-_CIRCLES = "a window of 180 s multiplies the present count by a ratio of earlier ones: it runs in circles"
+_CIRCLES = "the upstream window of 180 s multiplies the present count by a ratio of earlier ones: it runs in circles"
 SCALERS = {
     "aibrix-apa": ScalerKind(
         apa,
@@ -226,7 +226,7 @@ SCALERS = {
         stabilisation="scale_down_cooldown_window_s",
         lacks=_REVERSED
         | {"starts from zero": "it multiplies the present count, which never leaves 0; others start the first"},
-        upstream_lacks={
+        lacks_at={
             "scales in for less load": _CIRCLES,
             "takes back what it gave": _CIRCLES,
         },
@@ -243,6 +243,9 @@ SCALERS = {
         "AIBrix KPA variant: replicas by the mean load of one replica over the target",
         stabilisation="scale_down_cooldown_window_s",
         lacks=_REVERSED,
+        lacks_at={
+            "counts pending once": "from target = 0.35 on one replica's load hardly passes it; a queue does, many times"
+        },
         upstream={
             "target": 0.02,
             "stable_window_s": STABLE_WINDOW_S,

@@ -136,9 +136,9 @@ SCALERS = {
         "percentile of a decaying histogram of the load, in the manner of Autopilot (an approximation)",
         stabilisation="defer_s",
         upstream=PAPER,
-        upstream_lacks=dict.fromkeys(
+        lacks_at=dict.fromkeys(
             ("scales in without traffic", "scales in for less load", "waits before it shrinks"),
-            "a half-life of 12 h: the percentile of usage falls over days, not within the hour",
+            "upstream's half-life of 12 h: the percentile of usage falls over days, not within the hour",
         ),
     )
 }

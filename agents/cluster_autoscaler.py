@@ -182,7 +182,7 @@ class ClusterAutoscaler:
                 if nodes:
                     options.append(Option(str(pool), nodes, (self._pod,) * placed[0][1], self._nodes[pool]))
         # The draw among equals depends on seed and time alone, so that a restart changes nothing.
-        best = choose(options, self._expanders, random.Random(f"{self.seed}:{seen.t_s}"))
+        best = choose(options, self._expanders, _Draw(f"{self.seed}:{seen.t_s}"))
         if best is None:
             return hold(seen, f"{left} of {pods} pods pending and no group can grow")
         target[int(best.group)] += best.nodes
@@ -203,6 +203,17 @@ class ClusterAutoscaler:
 
     def _dearest(self, node: tuple[int, int]) -> tuple[int, int]:
         return -self._order.index(node[0]), -node[1]
+
+
+class _Draw:
+    """A generator that is seeded when it is asked for something: most choices are no draw."""
+
+    def __init__(self, seed: str) -> None:
+        self.seed = seed
+
+    def choice(self, options: Sequence[Option]) -> Option:
+        """One of them at random."""
+        return random.Random(self.seed).choice(options)
 
 
 def _chain(names: str, pod_price: float, by_price: Sequence[int]) -> list[Expander]:

@@ -78,19 +78,17 @@ class Signal:
 def worst_of(seen: Observation, ttft_s: float, tpot_s: float) -> tuple[float, str]:
     """The larger of TTFT and TPOT over their SLOs, by P90 where it is known and by the mean elsewhere, and in words.
 
-    No traffic is 0; traffic without any latency is NaN, and so is one without TTFT or TPOT when the other is within
-    its SLO: what is missing might be the worse.
+    No traffic is 0; traffic without any latency is NaN.
     """
-    worst, words, lost = math.nan, "no latency", False
+    worst, words = math.nan, "no latency"
     rows = (("TTFT", seen.ttft_p90_s, seen.ttft_s, ttft_s), ("TPOT", seen.tpot_p90_s, seen.tpot_s, tpot_s))
     for name, p90_s, mean_s, slo_s in rows:
         latency_s, kind = (p90_s, "P90") if math.isfinite(p90_s) else (mean_s, "mean")
-        lost = lost or (math.isfinite(slo_s) and not math.isfinite(latency_s))
         if math.isfinite(latency_s) and not latency_s / slo_s <= worst:
             worst, words = float(latency_s / slo_s), f"{kind} {name}"
     if math.isnan(worst) and not (seen.arrival_per_s > 0 or seen.waiting > 0 or seen.running > 0):
         return 0.0, "no traffic"
-    return (math.nan, "a latency is missing") if lost and worst <= 1.0 else (worst, words)
+    return worst, words
 
 
 class KedaSlo(ScaledPools):
@@ -180,6 +178,10 @@ SCALERS = {
         Knob("upper", UPPERS, 0.55, "P90 latency over its SLO above which replicas are added"),
         "llm-d's law on KEDA: replicas by the worst of P90 TTFT and P90 TPOT over their SLOs",
         stabilisation="window_down_s",
+        lacks_at={
+            "counts pending once": "upper = 0.22 is near an idle replica's latency: what starts is multiplied as well"
+        },
+        lacks={"bears one missing metric": "takes the worst of the latencies there are, as a maximum in PromQL does"},
         upstream={"upper": 0.55, "lower": 0.40, "clamp": 2.0, "smoothing_s": 45.0},
     )
 }

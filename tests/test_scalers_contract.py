@@ -14,6 +14,11 @@ from rlscale.types import ScalerKind
 
 KINDS: dict[str, ScalerKind] = registry.scan("agents", "SCALERS")
 OPEN_LOOP = {"fixed"}  # ignore the load by design
+SETTINGS_THAT_LACK: dict[str, tuple[dict[str, float], ...]] = {  # beside those of upstream
+    "keda-slo": ({"upper": 0.18},),
+    "aibrix-kpa": ({"target": 0.5},),
+    "knative": ({"max_scale_up_rate": 1.5},),
+}
 
 
 @pytest.mark.parametrize("pools", [1, 3])
@@ -60,14 +65,16 @@ def test_every_value_of_a_knob_keeps_the_contract(name: str):
         check_scaler(kind, limits_of(), reacts=name not in OPEN_LOOP, **{kind.knob.name: value})
 
 
-@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.lacks or kind.upstream_lacks])
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.lacks or kind.lacks_at])
 def test_a_scaler_really_lacks_what_it_is_declared_to_lack_and_says_why(name: str):
     """An exemption that is no longer needed goes."""
     kind = KINDS[name]
-    for declared, settings in ((kind.lacks, {}), (kind.upstream_lacks, kind.upstream)):
-        broken = failures(kind, limits_of(), declared=False, **settings or {}) if declared else {}
-        assert declared.keys() <= broken.keys()
-        assert all(len(why) > 20 for why in declared.values())
+    assert all(len(why) > 20 for why in (kind.lacks | kind.lacks_at).values())
+    assert kind.lacks.keys() <= failures(kind, limits_of(), declared=False).keys()
+    broken = set()
+    for settings in (kind.upstream or {}, *SETTINGS_THAT_LACK.get(name, ())):
+        broken |= failures(kind, limits_of(), declared=False, **settings).keys() if kind.lacks_at else set()
+    assert kind.lacks_at.keys() <= broken
 
 
 def test_a_lacking_property_that_does_not_exist_is_refused():

@@ -70,6 +70,5 @@ def failures(
 
 
 def lacking(kind: ScalerKind, parameters: dict[str, Any]) -> dict[str, str]:
-    """Property -> why, of what a kind with these settings is declared to lack."""
-    upstream = kind.upstream is not None and kind.upstream.items() <= parameters.items()
-    return kind.lacks | (kind.upstream_lacks if upstream else {})
+    """Property -> why, of what a kind is declared to lack; with given settings also what only some of them lack."""
+    return kind.lacks | (kind.lacks_at if parameters else {})

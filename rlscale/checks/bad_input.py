@@ -78,15 +78,16 @@ def _bears_one_missing_metric(trial: Trial) -> None:
 def _bears_a_clock_set_back(trial: Trial) -> None:
     """By half an hour: what was remembered may stay in force until the clock has caught up, and no longer."""
     scaler, fleet = trial.fresh(), ToyFleet(trial.limits, 40.0, start_s=0.0)
-    before = drive(scaler, fleet, HOUR)[-1].target
+    usual = [decision.target for decision in drive(scaler, fleet, HOUR)[-40:]]
+    before = usual[-1]
     fleet.skew_s = -_CLOCK_BACK_S
     judge = partial(readable, pools=len(before))
     back = {decision.target for decision in drive(scaler, fleet, 20, judge)}
-    most = max(carried_per_s(target, trial.limits) for target in back | {before})
-    allowed = carried_per_s(before, trial.limits) + float(trial.limits.capacity_per_s.max())
+    most = max(carried_per_s(target, trial.limits) for target in back)
+    allowed = max(carried_per_s(target, trial.limits) for target in usual) + float(trial.limits.capacity_per_s.max())
     seen = f"the clock was set back and at a constant load the target went from {before} to {back}"
     expect(most <= allowed, f"{seen}; expected it to stay")
-    expect(all(sum(target) >= sum(before) - 1 for target in back), f"{seen}; expected it to stay")
+    expect(all(sum(target) >= min(map(sum, usual)) - 1 for target in back), f"{seen}; expected it to stay")
     fleet.rate_per_s = 160.0
     after = drive(scaler, fleet, HOUR)[-1].target
     grown = _grew(before, after, trial.limits)
@@ -152,7 +153,7 @@ def _refuses_a_knob_of_zero(trial: Trial) -> None:
         return
     for value in (0.0, math.nan):
         try:
-            scaler = trial.fresh(**{knob.name: value})
+            scaler = trial.with_setting(knob.name, value)
         except (ScenarioError, ValueError):
             continue
         expect(not math.isnan(value), f"{knob.name} = nan was accepted; expected a ScenarioError")

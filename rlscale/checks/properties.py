@@ -77,22 +77,22 @@ def _scales_in_without_traffic(trial: Trial) -> None:
 
 
 def _scales_in_for_less_load(trial: Trial) -> None:
-    """A quarter of the load and a ripple on it: whatever restarts a cooldown must not do so for ever."""
+    """A tenth of the load and a ripple on it: whatever restarts a cooldown must not do so for ever."""
     limits = replace(trial.limits, max_replicas=10 * trial.limits.max_replicas)  # no maximum may hide a need
     scaler, fleet = trial.fresh(limits), ToyFleet(limits, 160.0, start_s=0.0)
     before = settle(scaler, fleet)
     for minute in range(0, 60, 2):
-        fleet.rate_per_s = 48.0 if minute % 4 else 40.0
+        fleet.rate_per_s = 19.2 if minute % 4 else 16.0
         after = drive(scaler, fleet, 8)[-1].target
     fell = carried_per_s(after, trial.limits) < carried_per_s(before, trial.limits)
-    expect(fell, f"an hour after the load fell to a quarter the target was still {after}; expected less than {before}")
+    expect(fell, f"an hour after the load fell to a tenth the target was still {after}; expected less than {before}")
 
 
 def _waits_before_it_shrinks(trial: Trial) -> None:
     """With the stabilisation window of this kind set to 15 minutes."""
     if not trial.kind.stabilisation:
         return
-    scaler = trial.fresh(**{trial.kind.stabilisation: _WINDOW_S})
+    scaler = trial.with_setting(trial.kind.stabilisation, _WINDOW_S)
     fleet = ToyFleet(trial.limits, 160.0, start_s=0.0)
     before = sum(settle(scaler, fleet))
     fleet.rate_per_s = 20.0

@@ -18,9 +18,13 @@ class Trial:
     limits: ScalingLimits
     parameters: dict[str, Any] = field(default_factory=dict)
 
-    def fresh(self, limits: ScalingLimits | None = None, **changes: Any) -> Scaler:
-        """A new scaler, for other limits or settings where they are given."""
-        return self.kind.build(limits or self.limits, **(self.parameters | changes))
+    def fresh(self, limits: ScalingLimits | None = None) -> Scaler:
+        """A new scaler, for other limits where they are given."""
+        return self.kind.build(limits or self.limits, **self.parameters)
+
+    def with_setting(self, name: str, value: float) -> Scaler:
+        """A new scaler with one setting changed."""
+        return self.kind.build(self.limits, **(self.parameters | {name: value}))
 
     @property
     def name(self) -> str:
