@@ -227,7 +227,6 @@ SCALERS = {
         lacks=_REVERSED
         | {"starts from zero": "it multiplies the present count, which never leaves 0; others start the first"},
         lacks_at={
-            "scales in for less load": _CIRCLES,
             "takes back what it gave": _CIRCLES,
         },
         upstream={"target": 0.5, "stable_window_s": STABLE_WINDOW_S} | _RULES,
