@@ -209,6 +209,10 @@ def kpa(
     )
 
 
+_REVERSED = {
+    "waits before it shrinks": "stabilisation takes the minimum of its window when shrinking, so it holds nothing back",
+}
+_CIRCLES = "the upstream window of 180 s multiplies the present count by a ratio of earlier ones: it runs in circles"
 SCALERS = {
     "aibrix-apa": ScalerKind(
         apa,
@@ -219,6 +223,12 @@ SCALERS = {
             "mean of running + waiting requests per replica, as a share of its sequences at l_SLO",
         ),
         "AIBrix APA: replicas in proportion to the mean load per replica",
+        stabilisation="scale_down_cooldown_window_s",
+        lacks=_REVERSED
+        | {"starts from zero": "it multiplies the present count, which never leaves 0; others start the first"},
+        lacks_at={
+            "takes back what it gave": _CIRCLES,
+        },
         upstream={"target": 0.5, "stable_window_s": STABLE_WINDOW_S} | _RULES,
     ),
     "aibrix-kpa": ScalerKind(
@@ -230,6 +240,11 @@ SCALERS = {
             "load per wanted replica, as a share of a replica's sequences at l_SLO, counted by the mean of one replica",
         ),
         "AIBrix KPA variant: replicas by the mean load of one replica over the target",
+        stabilisation="scale_down_cooldown_window_s",
+        lacks=_REVERSED,
+        lacks_at={
+            "counts pending once": "from target = 0.35 on one replica's load hardly passes it; a queue does, many times"
+        },
         upstream={
             "target": 0.02,
             "stable_window_s": STABLE_WINDOW_S,

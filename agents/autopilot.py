@@ -134,7 +134,12 @@ SCALERS = {
         Autopilot,
         Knob("headroom", LEVELS, 1.2, "capacity over the percentile of usage"),
         "percentile of a decaying histogram of the load, in the manner of Autopilot (an approximation)",
+        stabilisation="defer_s",
         upstream=PAPER,
+        lacks_at=dict.fromkeys(
+            ("scales in without traffic", "scales in for less load", "waits before it shrinks"),
+            "upstream's half-life of 12 h: the percentile of usage falls over days, not within the hour",
+        ),
     )
 }
 

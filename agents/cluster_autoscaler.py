@@ -45,6 +45,7 @@ from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 _PODS = 4  # a pod is the work of a quarter of the smallest replica
 _CPU_MILLI = 1000.0  # requested per pod; a node has as much as its capacity in pods
+_AT_ONCE = 1000  # new nodes of one scale-up, upstream's limit; and the idle ones whose time is taken
 EXPANDERS = ("price", "least-waste", "most-pods", "least-nodes", "priority", "random")
 
 
@@ -168,19 +169,20 @@ class ClusterAutoscaler:
 
     def _removable(self, pool: int, used: int, ready: int, target: int) -> range:
         """Ready nodes without pods; upcoming ones are not there to be removed."""
-        first = max(used, self._least[pool])
-        return range(first, min(ready, target)) if self._empty_may_leave else range(0)
+        last = min(ready, target)
+        first = max(used, self._least[pool], last - _AT_ONCE)  # they leave from the end
+        return range(first, last) if self._empty_may_leave else range(0)
 
     def _grow(self, left: int, target: list[int], pods: int, seen: Observation) -> Decision:
         options = []
         for pool in self._order:
-            room = self._most[pool] - target[pool]
+            room = min(self._most[pool] - target[pool], _AT_ONCE)
             if room > 0 and not self._backoff.waiting(str(pool), seen.t_s):
                 nodes, placed = estimate([(self._pod, left)], self._nodes[pool], room)
                 if nodes:
                     options.append(Option(str(pool), nodes, (self._pod,) * placed[0][1], self._nodes[pool]))
         # The draw among equals depends on seed and time alone, so that a restart changes nothing.
-        best = choose(options, self._expanders, random.Random(f"{self.seed}:{seen.t_s}"))
+        best = choose(options, self._expanders, _Draw(f"{self.seed}:{seen.t_s}"))
         if best is None:
             return hold(seen, f"{left} of {pods} pods pending and no group can grow")
         target[int(best.group)] += best.nodes
@@ -201,6 +203,17 @@ class ClusterAutoscaler:
 
     def _dearest(self, node: tuple[int, int]) -> tuple[int, int]:
         return -self._order.index(node[0]), -node[1]
+
+
+class _Draw:
+    """A generator that is seeded when it is asked for something: most choices are no draw."""
+
+    def __init__(self, seed: str) -> None:
+        self.seed = seed
+
+    def choice(self, options: Sequence[Option]) -> Option:
+        """One of them at random."""
+        return random.Random(self.seed).choice(options)
 
 
 def _chain(names: str, pod_price: float, by_price: Sequence[int]) -> list[Expander]:
@@ -225,6 +238,7 @@ SCALERS = {
         ClusterAutoscaler,
         Knob("target", OCCUPANCIES, 0.5, "running + waiting requests per seat at l_SLO that pods are asked for by"),
         "Kubernetes Cluster Autoscaler under a proportional rule: expanders choose the pool, idle replicas leave late",
+        stabilisation="unneeded_s",
         upstream={"target": 0.8, "expander": "least-waste", "scan_s": SCAN_S, "unneeded_s": UNNEEDED_S},
     )
 }

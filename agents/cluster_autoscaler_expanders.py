@@ -7,10 +7,10 @@ After cluster-autoscaler/estimator and cluster-autoscaler/expander of kubernetes
 from __future__ import annotations
 
 import math
-import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 GPU_UNFITNESS = 1000.0  # whatever the size: unattractive for pods that need none
 NOT_EXISTING = 2.0  # factor on the score of a group that would have to be created
@@ -49,6 +49,14 @@ class Option:
     pods: tuple[Pod, ...]
     template: Template
     exists: bool = True
+
+
+class Draw(Protocol):
+    """What draws among equals; a random.Random is one."""
+
+    def choice(self, options: Sequence[Option], /) -> Option:
+        """One of them."""
+        ...
 
 
 Expander = Callable[[Sequence[Option]], list[Option]]
@@ -90,16 +98,22 @@ def estimate(
         return sum(need / has for need, has in parts if has > 0)
 
     nodes: list[_Node] = []
+    alike = 0  # nodes like the last one, which no later pod asks for
     placed = []
-    for pod, count in sorted(groups, key=size, reverse=True):
+    room = max_nodes or math.inf
+    for turn, (pod, count) in enumerate(sorted(groups, key=size, reverse=True), start=1):
         left = count
         for node in nodes:
             left -= node.take(pod, left)
-        while left > 0 and not (nodes and nodes[-1].pods == 0) and not 0 < max_nodes <= len(nodes):
+        while left > 0 and not (nodes and nodes[-1].pods == 0) and len(nodes) + alike < room:
             nodes.append(_Node(template))
-            left -= nodes[-1].take(pod, left)
+            taken = nodes[-1].take(pod, left)
+            left -= taken
+            if turn == len(groups) and taken and left:
+                alike = int(min(left // taken, room - len(nodes)))
+                left -= alike * taken
         placed.append((pod, count - left))
-    return sum(node.pods > 0 for node in nodes), tuple(placed)
+    return alike + sum(node.pods > 0 for node in nodes), tuple(placed)
 
 
 def least_waste(options: Sequence[Option]) -> list[Option]:
@@ -177,7 +191,7 @@ def price(preferred_milli: float, stabilization: float) -> Expander:
     return lambda options: _least([option for option in options if option.template.price is not None], score)
 
 
-def choose(options: Sequence[Option], expanders: Sequence[Expander], rng: random.Random) -> Option | None:
+def choose(options: Sequence[Option], expanders: Sequence[Expander], rng: Draw) -> Option | None:
     """Each expander filters what the one before left; what is still equal is drawn at random. None: no option."""
     left = list(options)
     for expander in expanders:

@@ -7,12 +7,14 @@ number of busy seats, arrival rate times the time a request holds one.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from rlscale.decide import blind, demand_per_s, hold, positive
 from rlscale.errors import ScenarioError
 from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 _ROUNDING = 1e-9
+_LARGE = 1e6  # offered load from which on the margin is that of the square-root law
 _FAR = 6.0  # square roots of the offered load below it, from where the recursion may start
 
 
@@ -50,6 +52,8 @@ def erlang_c_servers(arrival_per_s: float, service_per_s: float, limit_s: float,
     if offered <= 0:
         return 0
     # Far below the load, n servers have n/(a - n) idle on average; what that start misses vanishes on the way up.
+    if offered > _LARGE:
+        return math.ceil(offered + _large_beta(service_per_s, limit_s, most) * math.sqrt(offered))
     n = max(0, math.floor(offered - _FAR * math.sqrt(offered)))
     blocking = 1.0 - (n - n / (offered - n)) / offered
     while n < math.floor(offered):
@@ -63,6 +67,13 @@ def erlang_c_servers(arrival_per_s: float, service_per_s: float, limit_s: float,
         if limit_s > 0:
             wait *= math.exp((offered - n) * service_per_s * limit_s)
     return n
+
+
+@lru_cache(maxsize=64)
+def _large_beta(service_per_s: float, limit_s: float, most: float) -> float:
+    """Spare servers in square roots of a large load. It falls no further with the load, or as `limit_s` allows."""
+    servers = erlang_c_servers(_LARGE * service_per_s, service_per_s, limit_s, most)
+    return (servers - _LARGE) / math.sqrt(_LARGE)
 
 
 def square_root_servers(offered: float, beta: float) -> int:

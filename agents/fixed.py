@@ -15,10 +15,10 @@ class Fixed:
     def __init__(self, limits: ScalingLimits, replicas: float = 8) -> None:
         if not (math.isfinite(replicas) and replicas >= 0):
             raise ScenarioError(f"fixed: replicas = {replicas}; expected a number of replicas, 0 or more")
-        cheapest = by_price(limits)[0]
+        each = [float(limits.capacity_per_s[pool]) for pool in by_price(limits)[:1]]
         self._decision = Decision(
             reason=f"fixed at {math.ceil(replicas)}",
-            capacity_per_s=math.ceil(replicas) * float(limits.capacity_per_s[cheapest]),
+            capacity_per_s=math.ceil(replicas) * sum(each),  # nothing where no pool carries any
         )
 
     def reset(self) -> None:

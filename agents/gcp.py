@@ -198,6 +198,7 @@ SCALERS = {
         GCP,
         Knob("target", OCCUPANCIES, 0.5, "running + waiting requests per seat at l_SLO"),
         "GCP managed instance group on requests per seat (documentation only; exact arithmetic is unpublished)",
+        stabilisation="stabilization_s",
         upstream={
             "target": CPU_TARGET,
             "stabilization_s": STABILIZATION_S,

@@ -41,8 +41,10 @@ def held(limits: ScalingLimits, headroom: float = 1.2, window_s: float = 300.0) 
 _KNOB = Knob("headroom", LEVELS, 1.2, "capacity over demand")
 
 SCALERS = {
-    "headroom": ScalerKind(Headroom, _KNOB, "capacity in proportion to present demand"),
-    "headroom-held": ScalerKind(held, _KNOB, "the same, scaling in on the largest demand of the last 5 minutes"),
+    "headroom": ScalerKind(Headroom, _KNOB, "capacity in proportion to present demand", stabilisation="window_s"),
+    "headroom-held": ScalerKind(
+        held, _KNOB, "the same, scaling in on the largest demand of the last 5 minutes", stabilisation="window_s"
+    ),
 }
 
 SEARCH: dict[str, dict[str, tuple[object, ...]]] = {

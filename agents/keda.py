@@ -214,6 +214,7 @@ SCALERS = {
             "running + waiting requests per replica, as a share of its sequences at l_SLO",
         ),
         "KEDA: to and from zero by activity, from 1 to N by a Kubernetes HPA on the total of requests",
+        stabilisation="window_down_s",
         upstream={
             "activation": 0.0,
             "polling_s": POLLING_S,

@@ -177,6 +177,11 @@ SCALERS = {
         KedaSlo,
         Knob("upper", UPPERS, 0.55, "P90 latency over its SLO above which replicas are added"),
         "llm-d's law on KEDA: replicas by the worst of P90 TTFT and P90 TPOT over their SLOs",
+        stabilisation="window_down_s",
+        lacks_at={
+            "counts pending once": "upper = 0.22 is near an idle replica's latency: what starts is multiplied as well"
+        },
+        lacks={"bears one missing metric": "takes the worst of the latencies there are, as a maximum in PromQL does"},
         upstream={"upper": 0.55, "lower": 0.40, "clamp": 2.0, "smoothing_s": 45.0},
     )
 }

@@ -271,6 +271,10 @@ SCALERS = {
             "running + waiting requests per replica aimed at, as a share of its sequences at l_SLO",
         ),
         "Knative KPA on running + waiting requests, with panic mode and scaling to zero",
+        stabilisation="scale_down_delay_s",
+        lacks_at={
+            "keeps a starting fleet": "max_scale_up_rate counts from the ready pods: 1.5 of none are 2, whatever starts"
+        },
         upstream={
             "utilisation": DEFAULTS.container_concurrency_target_fraction,
             "stable_window_s": DEFAULTS.stable_window_s,

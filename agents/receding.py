@@ -17,6 +17,7 @@ from rlscale.types import PENDING_AGES_S, Decision, Floats, Knob, Observation, S
 if TYPE_CHECKING:
     from rlscale.optimal import Spells
 
+PLANNED = 4096  # replicas: of more, which no scenario can have, the largest need within the lead time is asked for
 KNOTS = (0.5, 1.0, 1.5, 2.0)  # lead times ahead for which there is a forecast; the path between them is straight
 
 
@@ -95,6 +96,9 @@ class RecedingHorizon:
 
         spells = self._spells(pool, seen.interval_s)
         lead = spells.provision + spells.load
+        most = int(self.limits.max_replicas[pool])
+        if max(float(needed.max()), int(seen.ready[pool]) + int(seen.pending[pool]), least) > PLANNED:
+            return min(max(least, math.ceil(float(needed[: lead + 1].max()))), most)
         ready, due = int(seen.ready[pool]), self._due(pool, seen, lead)
         begun = ready + len(due)
         top = max(begun, math.ceil(float(needed.max()) - 1e-9), least)
@@ -106,8 +110,7 @@ class RecedingHorizon:
         loss = np.zeros((len(needed), top + 1))
         loss[:, :-1] = np.cumsum(saved[:, ::-1], axis=1)[:, ::-1]
         serving = best_plan(loss, 1.0, spells, begun, min(least, begun)).ready
-        return min(max(least, int(serving[0]), int(serving[min(lead, len(serving) - 1)])),
-                   int(self.limits.max_replicas[pool]))  # fmt: skip
+        return min(max(least, int(serving[0]), int(serving[min(lead, len(serving) - 1)])), most)
 
     def _spells(self, pool: int, interval_s: float) -> Spells:
         from rlscale.optimal import Spells

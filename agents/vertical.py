@@ -37,7 +37,8 @@ class Vertical:
             return hold(seen, why)
         wanted = self.headroom * demand_per_s(seen, self.limits)
         counts = [self._count(wanted, pool) for pool in range(len(self.limits.capacity_per_s))]
-        prices = [count * float(usd) for count, usd in zip(counts, self.limits.usd_per_replica_s, strict=True)]
+        fleet = zip(counts, self.limits.usd_per_replica_s.tolist(), self.limits.capacity_per_s.tolist(), strict=True)
+        prices = [count * usd if each > 0 else math.inf for count, usd, each in fleet]
         best = min(range(len(prices)), key=prices.__getitem__)
         self._choose(best, prices, seen)
         target = [int(count) for count in self.limits.min_replicas]
@@ -51,7 +52,7 @@ class Vertical:
     def _count(self, wanted_per_s: float, pool: int) -> int:
         each = float(self.limits.capacity_per_s[pool])
         least, most = int(self.limits.min_replicas[pool]), int(self.limits.max_replicas[pool])
-        return min(max(least, math.ceil(wanted_per_s / each - 1e-9)), most)
+        return min(max(least, math.ceil(wanted_per_s / each - 1e-9)), most) if each > 0 else least
 
     def _choose(self, best: int, prices: list[float], seen: Observation) -> None:
         if self._size is None:
@@ -66,7 +67,8 @@ class Vertical:
     def _carried(self, wanted_per_s: float, seen: Observation) -> bool:
         """Whether the chosen size can carry the load already."""
         assert self._size is not None
-        return int(seen.ready[self._size]) >= self._count(wanted_per_s, self._size)
+        carried_per_s = int(seen.ready[self._size]) * float(self.limits.capacity_per_s[self._size])
+        return carried_per_s >= wanted_per_s * (1.0 - 1e-9)
 
 
 SCALERS = {

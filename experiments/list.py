@@ -10,6 +10,7 @@ from typing import Any
 from experiments.page import page
 from experiments.run_folder import RUN
 from rlscale.policy_folder import MANIFEST, SCHEMA
+from rlscale.types import ScalerKind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +47,15 @@ def _scalers() -> tuple[str, list[str], list[list[str]]]:
             if knob is None
             else f"{knob.name} {min(knob.values):g} to {max(knob.values):g}, default {knob.default:g}"
         )
-        rows.append([name, text, kind.summary])
-    return "scalers", ["name", "knob", "summary"], rows
+        rows.append([name, text, kind.summary, kind.stabilisation or "-", _lacks(kind)])
+    return "scalers", ["name", "knob", "summary", "waits by", "lacks"], rows
+
+
+def _lacks(kind: ScalerKind) -> str:
+    """The properties of the contract its model does not have, and why."""
+    own = [f"{name}: {why}" for name, why in kind.lacks.items()]
+    some = [f"{name}, with some settings: {why}" for name, why in kind.lacks_at.items()]
+    return "; ".join([*own, *some]) or "-"
 
 
 def _scenarios() -> tuple[str, list[str], list[list[str]]]:

@@ -118,6 +118,8 @@ class Window:
 
     def extreme(self, t_s: float, recommendation: float) -> float:
         """Remember this recommendation; the extreme of those younger than the window, this one included."""
+        if self._kept and self._kept[-1][0] > t_s:  # the clock was set back: what is remembered is as of now
+            self._kept = deque((min(at_s, t_s), value) for at_s, value in self._kept)
         while self._kept and self._kept[0][0] <= t_s - self.window_s:
             self._kept.popleft()
         self._kept.append((t_s, recommendation))
@@ -135,6 +137,7 @@ class Cooldown:
         self._until_s = -math.inf
 
     def over(self, t_s: float) -> bool:
+        self._until_s = min(self._until_s, t_s + self.cooldown_s)  # no longer, should the clock have been set back
         return t_s >= self._until_s
 
     def start(self, t_s: float) -> None:
@@ -152,8 +155,10 @@ class Cadence:
         self._next_s = -math.inf
 
     def due(self, t_s: float) -> bool:
-        if t_s < self._next_s:
+        if self._next_s - self.every_s <= t_s < self._next_s:
             return False
+        if t_s < self._next_s:  # the clock was set back
+            self._next_s = -math.inf
         # The beat stays where it is when calls come late; whole beats that were slept through are dropped.
         first = self._next_s if math.isfinite(self._next_s) else t_s
         self._next_s = first + self.every_s * (math.floor((t_s - first) / self.every_s) + 1)

@@ -316,6 +316,9 @@ class ScalerKind:
     knob: Knob | None
     summary: str
     upstream: dict[str, Any] | None = None  # default settings of the product it models, shown as a row of their own
+    stabilisation: str = ""  # the parameter, seconds, for which it waits before it scales in; "": it has none
+    lacks: dict[str, str] = field(default_factory=dict)  # properties of rlscale.checks its model lacks -> why
+    lacks_at: dict[str, str] = field(default_factory=dict)  # those lacking with some other settings than the default
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import _bench_env as bench
 from experiments.__main__ import main
+from rlscale import registry
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,15 @@ def test_learning_is_timed_with_its_curve_and_where_the_time_went(tmp_path: Path
         assert contestant["curve"] and contestant["curve"][-1]["steps"] == contestant["steps"]
     assert found["overhead"][0]["step_ns"] > found["overhead"][0]["kernel_ns"] > 0
     assert "<svg" in out.with_suffix(".svg").read_text()
+
+
+@pytest.mark.e2e
+def test_every_scaler_is_timed_on_one_and_on_several_pools(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "decide.json"
+    assert main(["bench", "decide", "--quick", "--out", str(out)]) == 0
+    found = json.loads(out.read_text())
+    scalers = set(registry.scan("agents", "SCALERS"))
+    assert {(case["scaler"], case["pools"]) for case in found["decide"]} == {(s, p) for s in scalers for p in (1, 2)}
+    assert all(about["decisions"] * about["interval_s"] > 3500 for about in found["recorded"])
+    assert all(0 < case["median_us"] <= case["p95_us"] for case in found["decide"])
+    assert "headroom-held" in capsys.readouterr().out

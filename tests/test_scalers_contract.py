@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import math
-import time
+from dataclasses import replace
 
-import numpy as np
+import odd_scalers
 import pytest
 
 from rlscale import registry
-from rlscale.checks import ToyFleet, check_scaler, drive, limits_of, totals
-from rlscale.decide import carried_per_s, demand_per_s, hold
-from rlscale.types import Decision, Observation, ScalerKind, ScalingLimits
+from rlscale.checks import PROPERTIES, ToyFleet, check_scaler, drive, failures, limits_of, totals
+from rlscale.decide import Cadence, Cooldown, Window
+from rlscale.types import ScalerKind
 
 KINDS: dict[str, ScalerKind] = registry.scan("agents", "SCALERS")
 OPEN_LOOP = {"fixed"}  # ignore the load by design
-FORGET_OVER_DAYS = {"autopilot"}  # with upstream's settings: no scale-in within the hour the contract gives
+SETTINGS_THAT_LACK: dict[str, tuple[dict[str, float], ...]] = {  # beside those of upstream
+    "keda-slo": ({"upper": 0.18},),
+    "aibrix-kpa": ({"target": 0.5},),
+    "knative": ({"max_scale_up_rate": 1.5},),
+}
 
 
 @pytest.mark.parametrize("pools", [1, 3])
@@ -26,7 +29,7 @@ def test_every_scaler_keeps_the_contract(name: str, pools: int):
 
 @pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.upstream])
 def test_upstream_settings_can_be_built_and_keep_the_contract(name: str):
-    check_scaler(KINDS[name], limits_of(), reacts=name not in FORGET_OVER_DAYS, **KINDS[name].upstream)
+    check_scaler(KINDS[name], limits_of(), reacts=name not in OPEN_LOOP, **KINDS[name].upstream)
 
 
 def test_a_full_schedule_keeps_the_contract_without_looking_at_the_load():
@@ -53,133 +56,54 @@ def test_a_knob_runs_from_cheap_to_dear(name: str):
     assert fleets[0] < fleets[-1]
 
 
-class Mutant:
-    """The headroom rule, right until a subclass breaks one clause."""
-
-    def __init__(self, limits: ScalingLimits) -> None:
-        self.limits = limits
-        self.reset()
-
-    def reset(self) -> None:
-        self.calls = 0
-
-    def decide(self, seen: Observation) -> Decision:
-        self.calls += 1
-        if math.isnan(seen.arrival_per_s):
-            return hold(seen, "missing")
-        return self.wanted(seen, 1.2 * demand_per_s(seen, self.limits))
-
-    def wanted(self, seen: Observation, capacity_per_s: float) -> Decision:
-        return Decision(reason="headroom", capacity_per_s=capacity_per_s)
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.knob])
+def test_every_value_of_a_knob_keeps_the_contract(name: str):
+    kind = KINDS[name]
+    for value in kind.knob.values:
+        check_scaler(kind, limits_of(), reacts=name not in OPEN_LOOP, **{kind.knob.name: value})
 
 
-class NeverForgets(Mutant):
-    def reset(self) -> None:
-        self.calls = getattr(self, "calls", 0)
-
-    def wanted(self, seen, capacity_per_s):
-        return Decision(reason="habit", capacity_per_s=capacity_per_s + self.calls)
-
-
-class ReadsTheClock(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        return Decision(reason="clock", capacity_per_s=capacity_per_s + (20.0 if time.time() > 3e9 else 0.0))
-
-
-class GuessesAtRandom(Mutant):
-    def __init__(self, limits: ScalingLimits) -> None:
-        super().__init__(limits)
-        self.luck = np.random.default_rng()
-
-    def wanted(self, seen, capacity_per_s):
-        return Decision(reason="luck", capacity_per_s=capacity_per_s + 50 * self.luck.random())
+@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.lacks or kind.lacks_at])
+def test_a_scaler_really_lacks_what_it_is_declared_to_lack_and_says_why(name: str):
+    """An exemption that is no longer needed goes."""
+    kind = KINDS[name]
+    assert all(len(why) > 20 for why in (kind.lacks | kind.lacks_at).values())
+    assert kind.lacks.keys() <= failures(kind, limits_of(), declared=False).keys()
+    broken = set()
+    for settings in (kind.upstream or {}, *SETTINGS_THAT_LACK.get(name, ())):
+        broken |= failures(kind, limits_of(), declared=False, **settings).keys() if kind.lacks_at else set()
+    assert kind.lacks_at.keys() <= broken
 
 
-class TakesNanForZero(Mutant):
-    def decide(self, seen):
-        return self.wanted(seen, float(np.nan_to_num(1.2 * demand_per_s(seen, self.limits))))
+def test_a_lacking_property_that_does_not_exist_is_refused():
+    with pytest.raises(AssertionError, match="the properties are"):
+        check_scaler(replace(odd_scalers.kind_of(odd_scalers.Rule), lacks={"makes coffee": "no machine"}))
 
 
-class StaysAfterAGap(Mutant):
-    level = 0.0
-
-    def decide(self, seen):
-        self.level = 0.5 * self.level + 0.5 * seen.arrival_per_s  # NaN for ever
-        return hold(seen, "lost") if math.isnan(self.level) else self.wanted(seen, 1.2 * self.level)
-
-    def reset(self) -> None:
-        super().reset()
-        self.level = 0.0
+def test_the_rule_that_the_odd_scalers_break_keeps_the_contract():
+    check_scaler(odd_scalers.kind_of(odd_scalers.Rule))
 
 
-class NeverScalesIn(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        return Decision(reason="up only", capacity_per_s=max(capacity_per_s, carried_per_s(seen.target, self.limits)))
+@pytest.mark.parametrize("rule", odd_scalers.BREAKS, ids=lambda rule: rule.__name__)
+def test_a_scaler_that_breaks_a_property_is_named_with_it_and_with_no_other(rule: type[odd_scalers.Rule]):
+    broken = failures(odd_scalers.kind_of(rule))
+    assert list(broken) == [odd_scalers.BREAKS[rule]]
+    message = broken[odd_scalers.BREAKS[rule]]
+    assert message.startswith(f"{rule.__name__}(): {odd_scalers.BREAKS[rule]}: ")
+    assert "expected" in message and "\n" not in message
 
 
-class MultipliesWhatIsStarting(Mutant):
-    """want = target * utilisation / setpoint: 4 become 5, 6, 8, 10 ... while the first is still loading."""
-
-    def wanted(self, seen, capacity_per_s):
-        ratio = seen.compute_occupancy[0] / 0.8
-        now = int(seen.target[0])
-        return Decision((now if abs(ratio - 1) < 0.1 else math.ceil(now * ratio),), "proportional")
+def test_every_property_has_a_scaler_that_breaks_it():
+    assert set(PROPERTIES) == set(odd_scalers.BREAKS.values())
 
 
-class AddsOneAMinute(Mutant):
-    """Above the threshold one more, whatever is on its way."""
-
-    def wanted(self, seen, capacity_per_s):
-        high, low = seen.compute_occupancy[0] > 0.8, seen.compute_occupancy[0] < 0.5
-        return Decision((int(seen.target[0]) + (int(high) - int(low) if self.calls % 4 == 0 else 0),), "step")
-
-
-class TakesStartingForIdle(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        idle = float(np.nan_to_num(seen.compute_occupancy[0])) == 0
-        return Decision(reason="idle", capacity_per_s=0.0 if idle else capacity_per_s)
-
-
-class AsksForNan(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        return Decision(reason="nan", capacity_per_s=math.nan)
-
-
-class SaysNothing(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        return Decision(capacity_per_s=capacity_per_s)
-
-
-class CountsPoolsWrong(Mutant):
-    def wanted(self, seen, capacity_per_s):
-        return Decision((3, 3), "two pools")
-
-
-def kind_of(mutant: type[Mutant]) -> ScalerKind:
-    return ScalerKind(mutant, None, "")
-
-
-def test_the_rule_that_the_mutants_break_keeps_the_contract():
-    check_scaler(kind_of(Mutant))
-
-
-@pytest.mark.parametrize(
-    ("mutant", "said"),
-    [
-        (NeverForgets, "after reset"),
-        (ReadsTheClock, "wall clock"),
-        (GuessesAtRandom, "after reset"),
-        (TakesNanForZero, "missing metrics mean hold"),
-        (StaysAfterAGap, "metrics came back"),
-        (NeverScalesIn, "without traffic"),
-        (MultipliesWhatIsStarting, "count the pending ones"),
-        (AddsOneAMinute, "count the pending ones"),
-        (TakesStartingForIdle, "none ready yet"),
-        (AsksForNan, "finite capacity"),
-        (SaysNothing, "no reason"),
-        (CountsPoolsWrong, "2 targets for 1 pools"),
-    ],
-)
-def test_a_scaler_that_breaks_a_clause_is_named(mutant: type[Mutant], said: str):
-    with pytest.raises(AssertionError, match=said):
-        check_scaler(kind_of(mutant))
+def test_the_clock_may_be_set_back_under_beats_windows_and_cooldowns():
+    beat = Cadence(60.0)
+    assert [beat.due(t_s) for t_s in (3600.0, 3630.0, 30.0, 60.0, 90.0)] == [True, False, True, False, True]
+    window = Window(60.0)
+    assert [window.extreme(t_s, value) for t_s, value in ((3600.0, 5), (30.0, 1), (89.0, 1), (90.0, 1))] == [5, 5, 5, 1]
+    cooldown = Cooldown(60.0)
+    cooldown.start(3600.0)
+    assert [cooldown.over(t_s) for t_s in (3659.0, 30.0, 89.0, 90.0)] == [False, False, False, True]
