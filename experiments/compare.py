@@ -23,7 +23,7 @@ from experiments.grid import Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
 from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
 from experiments.study import LoadCase, ScalerCase, Study, load_cases, parse_study, read_study, scaler_cases
-from experiments.tuning import Job, read_front, trials_within, tune
+from experiments.tuning import job_of, read_front, trials_within, tune
 from rlscale.errors import ResultError, ScenarioError, TraceError
 from rlscale.registry import scan
 from rlscale.scenario import check_unloaded
@@ -100,15 +100,14 @@ def open_grid(study: Study) -> Grid:
 def tuned_grid(grid: Grid, folder: ResultFolder, workers: int, budget: int) -> Grid:
     """The same grid with tuned settings of every rule on every load; searches that are done are read."""
     jobs = {}
+    rules = [scaler for scaler in grid.scalers if not scaler.learned]
     for source in grid.sources:
-        for scaler in grid.scalers:
-            if not scaler.learned:
-                cells = tuple(grid.trial(source, scaler))
-                name = hashlib.sha256(f"{source.case.name} {scaler.label}".encode()).hexdigest()[:16]
-                jobs[source.case.name, scaler.label] = Job(
-                    scaler.name, tuple(scaler.params.items()), cells, trials_within(budget, cells), TUNING_SEED,
-                    source.targets[0], folder.path / "tuned" / f"{name}.json",
-                )  # fmt: skip
+        # Every trial runs the same loads, whoever is tuned.
+        trials = trials_within(budget, grid.trial(source, rules[0])) if rules else 0
+        for scaler in rules:
+            name = hashlib.sha256(f"{source.case.name} {scaler.label}".encode()).hexdigest()[:16]
+            path = folder.path / "tuned" / f"{name}.json"
+            jobs[source.case.name, scaler.label] = job_of(grid, source, scaler, trials, TUNING_SEED, path)
     (folder.path / "tuned").mkdir(exist_ok=True)
     missing = [job for job in jobs.values() if not job.path.exists()]
     failures = run_all(partial(tune, folder=folder.path), missing, min(workers, len(missing)), "searches")

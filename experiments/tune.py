@@ -15,7 +15,7 @@ from experiments.fronts import attainment_of
 from experiments.page import page
 from experiments.results import ResultFolder, read_json
 from experiments.study import parse_study
-from experiments.tuning import Job, trials_within, tune
+from experiments.tuning import job_of, trials_within, tune
 
 BUDGET = 300_000  # control intervals: 52 days at 15 s, about half a minute to a minute
 
@@ -39,14 +39,13 @@ def run(args: argparse.Namespace) -> int:
     study = parse_study(plain, "command line")
     grid = open_grid(study)
     source, scaler = grid.sources[0], grid.scalers[0]
-    cells = tuple(grid.trial(source, scaler))
-    trials = trials_within(args.budget, cells)
+    trials = trials_within(args.budget, grid.trial(source, scaler))
     folder = ResultFolder(args.out)
     folder.open({"tune": plain, "budget": args.budget, "seed": args.seed, "load": source.digest, "code": grid.code},
                 args.resume)  # fmt: skip
     path = args.out / "front.json"
     if not path.exists():
-        tune(Job(scaler.name, (), cells, trials, args.seed, source.targets[0], path), args.out)
+        tune(job_of(grid, source, scaler, trials, args.seed, path), args.out)
     _print(read_json(path), args.scaler, args.scenario)
     return 0
 

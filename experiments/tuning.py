@@ -17,8 +17,10 @@ import numpy as np
 
 from experiments import fronts, sources
 from experiments.cells import Cell, Setting, run_cell
+from experiments.grid import Grid, Source
 from experiments.results import Finished, ResultFolder, write_json
 from experiments.search import Search, space_of
+from experiments.study import ScalerCase
 from rlscale.errors import ScenarioError
 from rlscale.registry import get
 from rlscale.types import ScalerKind
@@ -51,6 +53,12 @@ def trials_within(budget: int, cells: Sequence[Cell]) -> int:
     if budget < each:
         raise ScenarioError(f"a budget of {budget} intervals is below one trial on {cells[0].load.name}: {each}")
     return budget // each
+
+
+def job_of(grid: Grid, source: Source, scaler: ScalerCase, trials: int, seed: int, path: Path) -> Job:
+    """The search of one scaler of a grid on the training loads of one source."""
+    cells = tuple(grid.trial(source, scaler))
+    return Job(scaler.name, tuple(scaler.params.items()), cells, trials, seed, source.targets[0], path)
 
 
 def tune(job: Job, folder: Path) -> None:

@@ -158,8 +158,6 @@ def _targets(known: Future, plan: Plan) -> Ints:
     for level in range(1, int(ready.max(initial=0)) + 1):
         serving = ready >= level
         starts = np.flatnonzero(serving[1:] & ~serving[:-1]) + 1
-        if not serving[0] and level <= known.begun:
-            pass  # let go at once
         for start in starts:
             before = np.flatnonzero(serving[:start])
             first = max(1, int(before[-1]) + 2) if len(before) else 1
