@@ -37,7 +37,7 @@ class Ask:
 
 
 def bounds(grid: Grid, folder: ResultFolder, workers: int) -> Bounds:
-    """Least USD per hour over all test loads of each source; sources of several pools have none."""
+    """Least USD per hour over all test loads of each source."""
     asks = {source.case.name: _asks(grid, source, folder.path) for source in grid.sources}
     missing = [ask for some in asks.values() for ask in some if not ask.path.exists()]
     run_all(_answer, missing, min(workers, len(missing)), "bounds")
@@ -46,8 +46,6 @@ def bounds(grid: Grid, folder: ResultFolder, workers: int) -> Bounds:
 
 
 def _asks(grid: Grid, source: Source, folder: Path) -> list[Ask]:
-    if len(sources.base(source.case.scenario).cluster.pools) > 1:
-        return []
     return [Ask(source.case, source.digest, grid.code, seed, source.targets, folder)
             for seed in range(grid.seeds["test"])]  # fmt: skip
 

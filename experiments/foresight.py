@@ -1,4 +1,4 @@
-"""The clairvoyant bound of every scenario of one pool, and how near to it its own plan comes in the simulator.
+"""The clairvoyant bound of every scenario, and how near to it its own plan comes in the simulator.
 
 Plans are made with rising prices of a missed request and executed; the executed cost at the scenario's target
 attainment is read off their front. Seconds and memory are those of a day at 15 s with 128 nodes.
@@ -30,7 +30,7 @@ BIG = 128
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments foresight`."""
-    parser.add_argument("scenarios", nargs="*", help="names (default: all of one pool)")
+    parser.add_argument("scenarios", nargs="*", help="names (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of load and luck")
     parser.add_argument("--out", type=Path, required=True, help="new folder for the table")
 
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Bound and executed plans, one row per scenario."""
     if args.out.exists():
         raise ResultError(f"{args.out} exists; give another --out, nothing is overwritten")
-    names = args.scenarios or [n for n in scenario_names() if len(get_scenario(n).cluster.pools) == 1]
+    names = args.scenarios or scenario_names()
     rows = []
     for name in names:
         rows.append(judge(get_scenario(name), args.seed))
@@ -58,15 +58,17 @@ def run(args: argparse.Namespace) -> int:
 def judge(scenario: Scenario, seed: int) -> dict[str, Any]:
     """What was possible at the target, and what plans cost that are executed."""
     load = scenario.sample_load("test", seed)
+    began = time.perf_counter()
     known = future(scenario, load, seed)
     target = scenario.cluster.slo.attainment
-    began = time.perf_counter()
     least = known.bound(target)
     bound_s = time.perf_counter() - began
-    cost, level = _executed(known, scenario, load, seed)
-    at = fronts.cost_at(cost, level, fronts.level_of(target))
     hours = len(known.arrived) * scenario.cluster.interval_s / 3600.0
-    executed = float(at.cost) if fronts.STATUS[int(at.status)] == "reached" else float("nan")
+    executed = float("nan")
+    if len(scenario.cluster.pools) == 1:
+        cost, level = _executed(known, scenario, load, seed)
+        at = fronts.cost_at(cost, level, fronts.level_of(target))
+        executed = float(at.cost) if fronts.STATUS[int(at.status)] == "reached" else executed
     return {
         "name": scenario.name, "target": target, "bound_usd_per_h": least.cost_usd / hours,
         "expected_attainment": least.expected, "executed_usd_per_h": executed / hours,
@@ -90,8 +92,8 @@ def large(seed: int) -> dict[str, float]:
     big = replace(chat, cluster=replace(chat.cluster, pools=(pool,)), scale=None)
     load = chat.sample_load("test", seed)
     load = replace(load, values=(6.0 * load.values).astype(np.float32), history_per_s=6.0 * load.history_per_s)
-    known = future(big, load, seed)
     began = time.perf_counter()
+    known = future(big, load, seed)
     known.bound(0.99)
     return {
         "nodes": float(known.loss.shape[1] - 1), "intervals": float(len(known.arrived)),
@@ -101,17 +103,22 @@ def large(seed: int) -> dict[str, float]:
 
 
 def report(rows: list[dict[str, Any]], big: dict[str, float], command: str) -> str:
-    """Markdown table, nearest first."""
+    """Markdown table, nearest first; scenarios without an executed plan last."""
     lines = ["# What was possible, and what its own plan reaches", "",
              f"`{command}`; cost at the target attainment of each scenario, one test load. The bound is that of the "
              "problem cut into control intervals, with start-ups at their medians; plans are executed with the luck "
-             "that their orders meet.", "",
+             "that their orders meet. Scenarios of several pools have a bound only; where no plan is executed at the "
+             "target, none of the ladder reached it.", "",
              "| scenario | target | bound, USD/h | executed, USD/h | gap | bound, s |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for row in sorted(rows, key=lambda row: abs(row["gap"]) if row["gap"] == row["gap"] else 9.0):
-        lines.append(f"| {row['name']} | {row['target']:.0%} | {row['bound_usd_per_h']:.2f} | "
-                     f"{row['executed_usd_per_h']:.2f} | {row['gap']:+.2%} | {row['bound_s']:.2f} |")  # fmt: skip
+        there = row["gap"] == row["gap"]
+        executed = f"{row['executed_usd_per_h']:.2f} | {row['gap']:+.2%}" if there else "none | "
+        lines.append(f"| {row['name']} | {row['target']:.0%} | {row['bound_usd_per_h']:.2f} | {executed} | "
+                     f"{row['bound_s']:.2f} |")  # fmt: skip
     near = sum(abs(row["gap"]) <= GOAL for row in rows)
-    lines += ["", f"{near} of {len(rows)} scenarios within {GOAL:.0%}. A day at 15 s with {big['nodes']:.0f} nodes: "
-              f"{big['bound_s']:.1f} s, {big['peak_memory_mb']:.0f} MB in all."]  # fmt: skip
+    planned = sum(row["gap"] == row["gap"] for row in rows)
+    lines += ["", f"{near} of {planned} executed plans within {GOAL:.0%} of their bound. A day at 15 s with "
+              f"{big['nodes']:.0f} nodes: {big['bound_s']:.1f} s with the losses of constant fleets, "
+              f"{big['peak_memory_mb']:.0f} MB in all."]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -1,9 +1,11 @@
 """What was possible: the cheapest fleet of someone who knows load and luck, as a bound and as a plan to execute.
 
-Bound: the least cost of `rlscale.optimal` with start-ups at their medians and, per interval, the losses that a constant
-fleet has at that interval's rate, made convex; a Lagrange multiplier turns the target attainment into a price per
-missed request, and the best multiplier gives the bound. Convex and priced losses only make it lower. It is a bound of
-that discretised problem, not of the simulator: what a queue carries over to the next interval is not in it.
+Bound: the least cost of `rlscale.optimal` with start-ups at their medians and the losses that constant fleets have of
+the very requests that come (`rlscale.constant_fleets`), made convex; a Lagrange multiplier turns the target attainment
+into a price per missed request, and the best multiplier gives the bound. Several pools become one in which every node
+comes at its own price, the cheapest capacity first, at the shortest start-up of any pool; spot nodes stay, nothing
+fails, nothing runs short. All of that only makes it lower. It is a bound of that discretised problem, not of the
+simulator: what a change of fleet does to the requests in it is not in it.
 
 Plan: the same fleet as targets, ordered as early as the luck of every start-up demands; run it to see how far the bound
 is from what can be done.
@@ -12,21 +14,20 @@ is from what can be done.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from rlscale import constant_fleets
 from rlscale.beginning import initial_replicas
 from rlscale.errors import ScenarioError
 from rlscale.optimal import Plan, Spells, best_plan, convex
 from rlscale.scenario import Scenario
 from rlscale.sim import luck, steady
 from rlscale.sim.nodes import STAGE
-from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Decision, Floats, Ints, Load, Observation, Pool
+from rlscale.types import ClusterSpec, Decision, Floats, Ints, Load, Observation, Pool, ScalingLimits
 
-RATES = 97  # per-replica rates at which the loss of a constant fleet is measured
 STEPS = 40  # of the search for the multiplier
 
 
@@ -42,7 +43,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Future:
-    """A load with its luck as a planning problem: one pool, whole nodes."""
+    """A load with its luck as a planning problem over whole nodes, the cheapest capacity first."""
 
     scenario: Scenario
     seed: int
@@ -51,12 +52,12 @@ class Future:
     spells: Spells
     begun: int  # nodes at t = 0
     least: int
-    price_usd: float  # of a node and interval
+    prices_usd: Floats  # (nodes,) of the k-th node for one interval
 
     @property
-    def pool(self) -> Pool:
-        """The only one."""
-        return self.scenario.cluster.pools[0]
+    def price_usd(self) -> float:
+        """Of the cheapest node for one interval."""
+        return float(self.prices_usd.min())
 
     def bound(self, attainment: float) -> Bound:
         """The least cost at which the share `attainment` of the requests can be within the SLO; infinite where not even
@@ -80,63 +81,69 @@ class Future:
 
     def plan(self, usd_per_miss: float) -> Plan:
         """The best plan when a missed request costs so much; `loss` in requests, `value` in USD."""
-        found = best_plan(usd_per_miss * self.loss, self.price_usd, self.spells, self.begun, self.least)
-        return Plan(found.ready, found.billed, found.loss / usd_per_miss, found.value)
+        found = best_plan(usd_per_miss * self.loss, self.prices_usd, self.spells, self.begun, self.least)
+        return replace(found, loss=found.loss / usd_per_miss)
 
 
 def future(scenario: Scenario, load: Load, seed: int) -> Future:
-    """What will come, for a cluster of one pool; refused for several, and where nodes can vanish."""
+    """What will come to a cluster."""
     spec, known = scenario.cluster, scenario.limits
-    if len(spec.pools) > 1:
-        raise ScenarioError(f"{scenario.name} has {len(spec.pools)} pools; the exact plan is for one, see lp_bound")
-    pool = spec.pools[0]
-    arrived = _arrivals(spec, load, seed)
-    nodes = -(-pool.max_replicas // pool.slots_per_node)
-    replicas = np.minimum(np.arange(nodes + 1) * pool.slots_per_node, pool.max_replicas)
-    loss = convex(_losses(spec, load, arrived, replicas))
-    begun = -(-int(initial_replicas(load, known)[0]) // pool.slots_per_node)
-    least = -(-pool.min_replicas // pool.slots_per_node)
-    return Future(scenario, seed, arrived, loss, _spells(spec, pool), begun, least,
-                  pool.node.usd_per_s(pool.spot) * spec.interval_s)  # fmt: skip
+    nodes = _by_merit(spec, known)
+    size = np.array([0.0, *(capacity for capacity, _ in nodes)]).cumsum()  # in replicas of the cheapest pool
+    cheapest = steady.cheapest(known)
+    # Convex in capacity, so on equal steps: whole nodes of one pool, single replicas where nodes differ.
+    replicas = size.astype(np.int64) if len(spec.pools) == 1 else np.arange(math.ceil(size[-1]) + 1)
+    came = constant_fleets.requests(spec, load, seed)
+    alone = replace(spec.pools[cheapest], min_replicas=0, max_replicas=int(replicas[-1]), standby_replicas=0, family="")
+    lost = constant_fleets.losses(replace(spec, pools=(alone,)), load, came, replicas,
+                                  float(known.capacity_per_s[cheapest]))  # fmt: skip
+    begun = sum(-(-int(ready) // pool.slots_per_node)
+                for ready, pool in zip(initial_replicas(load, known), spec.pools, strict=True))  # fmt: skip
+    least = sum(-(-pool.min_replicas // pool.slots_per_node) for pool in spec.pools)
+    prices = np.array([price for _, price in nodes]) * spec.interval_s
+    return Future(scenario, seed, constant_fleets.by_interval(came, spec), _between(convex(lost), replicas, size),
+                  _spells(spec), begun, least, prices)  # fmt: skip
 
 
-def _arrivals(spec: ClusterSpec, load: Load, seed: int) -> Floats:
-    """(T,) requests of every interval under this luck; no scaler can change them."""
-    full = np.array([pool.max_replicas for pool in spec.pools])
-    world = SimWorld(steady.undisturbed(spec), [load], [seed], full)
-    world.apply(full[None])
-    intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
-    seen = np.zeros(intervals + 1)
-    for i in range(intervals):
-        world.wait()
-        seen[i + 1] = world.cluster["arrived"][0]
-    return np.diff(seen)
+def _by_merit(spec: ClusterSpec, known: ScalingLimits) -> list[tuple[float, float]]:
+    """Capacity of every node, in replicas of the cheapest pool, and USD per second; cheapest capacity first."""
+    each = known.capacity_per_s / known.capacity_per_s[steady.cheapest(known)]
+    nodes = []
+    for pool, capacity in zip(spec.pools, each, strict=True):
+        left = pool.max_replicas
+        while left > 0:
+            held = min(left, pool.slots_per_node)
+            nodes.append((held * float(capacity), pool.node.usd_per_s(pool.spot)))
+            left -= held
+    return sorted(nodes, key=lambda node: node[1] / node[0])
 
 
-def _losses(spec: ClusterSpec, load: Load, arrived: Floats, replicas: Ints) -> Floats:
-    """(T, K) requests that a constant fleet misses at each interval's rate."""
-    each = steady.capacity(spec, 0, load.tokens, load.burstiness).per_s
-    rates = each * np.concatenate([np.linspace(0.0, 1.4, RATES - 1), [4.0]])
-    missed = np.zeros(RATES)
-    missed[1:] = 1.0 - steady.steady_state(steady.undisturbed(spec), 0, load.tokens, rates[1:],
-                                           burstiness=load.burstiness).attainment  # fmt: skip
-    missed = np.maximum.accumulate(np.clip(missed, 0.0, 1.0))
-    loss = np.repeat(arrived[:, None], len(replicas), axis=1)
-    per_replica = arrived[:, None] / spec.interval_s / replicas[1:]
-    loss[:, 1:] *= np.interp(per_replica, rates, missed, right=1.0)
-    return loss
+def _between(lost: Floats, replicas: Ints, size: Floats) -> Floats:
+    """(T, nodes + 1) losses at sizes that are no whole number of replicas."""
+    above = np.searchsorted(replicas, size)
+    below = np.maximum(above - 1, 0)
+    share = (replicas[above] - size) / np.maximum(1, replicas[above] - replicas[below])
+    return np.asarray(lost[:, above] * (1.0 - share) + lost[:, below] * share, dtype=np.float64)
 
 
-def _spells(spec: ClusterSpec, pool: Pool) -> Spells:
-    """Medians, in whole intervals."""
-    load_s = sum(stage.median_s for stage in pool.profile.cold)
-    return Spells(*(round(s / spec.interval_s) for s in (pool.node.provisioning.median_s, load_s, spec.node_idle_s)))
+def _spells(spec: ClusterSpec) -> Spells:
+    """The shortest medians of any pool, in whole intervals; from standby or from another pool where that is a way."""
+    node_s = [0.0 if pool.family else pool.node.provisioning.median_s for pool in spec.pools]
+    load_s = [sum(stage.median_s for stage in pool.profile.cold) for pool in spec.pools]
+    for i, pool in enumerate(spec.pools):
+        wake = {"stopped": pool.node.wake_stopped, "sleeping": pool.node.wake_sleeping}.get(pool.standby)
+        if wake is not None and pool.max_standby > 0:
+            node_s[i], load_s[i] = 0.0, min(load_s[i], wake.median_s)
+    return Spells(*(round(s / spec.interval_s) for s in (min(node_s), min(load_s), spec.node_idle_s)))
 
 
 class Foreseen:
     """A plan as a scaler: targets by interval, nodes ordered so early that their luck has them ready in time."""
 
     def __init__(self, known: Future, plan: Plan) -> None:
+        if len(known.scenario.cluster.pools) > 1:
+            raise ScenarioError(f"{known.scenario.name} has {len(known.scenario.cluster.pools)} pools; a plan that can "
+                                "be executed is there for one, for several only a bound")  # fmt: skip
         self.future = known
         self.targets = _targets(known, plan)
 
@@ -151,7 +158,7 @@ class Foreseen:
 
 def _targets(known: Future, plan: Plan) -> Ints:
     """(T,) replicas ready or on their way."""
-    pool, spec = known.pool, known.scenario.cluster
+    pool, spec = known.scenario.cluster.pools[0], known.scenario.cluster
     ready = plan.ready
     targets = ready.copy()
     orders = np.zeros(len(ready), np.int64)

@@ -37,9 +37,10 @@ class Plan:
     """Nodes that serve, (T,), and what they cost in units of one node billed for one interval."""
 
     ready: Ints
-    billed: float
+    billed: float  # node-intervals
+    cost: float  # what those cost
     loss: float
-    value: float  # price x billed + loss, or a lower bound of it where spells are shorter than is exact
+    value: float  # cost + loss, or a lower bound of it where spells are shorter than is exact
 
 
 def convex(loss: Floats) -> Floats:
@@ -49,25 +50,28 @@ def convex(loss: Floats) -> Floats:
     return hull
 
 
-def best_plan(loss: Floats, price: float, spells: Spells, begun: int, least: int = 0) -> Plan:
+def best_plan(loss: Floats, price: float | Floats, spells: Spells, begun: int, least: int = 0) -> Plan:
     """The plan with the least price x billed node-intervals + losses.
 
     `loss` (T, K + 1) is convex and falling in the number of nodes (see `convex`); `begun` nodes are ready at the start,
-    and the first `least` of them stay. Exact; memory and time are proportional to T x K.
+    and the first `least` of them stay. One `price` for all is exact; prices by node (K,), rising per loss they save,
+    give the best plan in which a node serves only where all before it do. Memory and time are proportional to T x K.
     """
     saved = loss[:, :-1] - loss[:, 1:]
     ready = np.zeros(len(loss), np.int64)
-    billed, value = 0.0, float(loss[:, 0].sum())
+    prices = np.broadcast_to(np.asarray(price, np.float64), saved.shape[1])
+    billed, cost, value = 0.0, 0.0, float(loss[:, 0].sum())
     for k in range(saved.shape[1]):
         if k >= max(begun, least) and not (saved[:, k] > 0.0).any():
             break  # nobody is served by this node or by the ones above it
         path = np.zeros(len(loss), np.bool_)
-        spent = _best_path(np.ascontiguousarray(saved[:, k]), price, spells.provision, spells.load, spells.idle,
+        spent = _best_path(np.ascontiguousarray(saved[:, k]), prices[k], spells.provision, spells.load, spells.idle,
                            k < begun, k < least, path)  # fmt: skip
         billed += spent
-        value += price * spent - float(saved[path, k].sum())
+        cost += float(prices[k]) * spent
+        value += float(prices[k]) * spent - float(saved[path, k].sum())
         ready += path
-    return Plan(ready, billed, float(loss[np.arange(len(loss)), ready].sum()), value)
+    return Plan(ready, billed, cost, float(loss[np.arange(len(loss)), ready].sum()), value)
 
 
 @kernel
