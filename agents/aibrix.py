@@ -224,6 +224,7 @@ SCALERS = {
         ),
         "AIBrix APA: replicas in proportion to the mean load per replica",
         stabilisation="scale_down_cooldown_window_s",
+        native_s=RESYNC_S,
         lacks=_REVERSED
         | {"starts from zero": "it multiplies the present count, which never leaves 0; others start the first"},
         lacks_at={
@@ -241,6 +242,7 @@ SCALERS = {
         ),
         "AIBrix KPA variant: replicas by the mean load of one replica over the target",
         stabilisation="scale_down_cooldown_window_s",
+        native_s=RESYNC_S,
         lacks=_REVERSED,
         lacks_at={
             "counts pending once": "from target = 0.35 on one replica's load hardly passes it; a queue does, many times"

@@ -239,6 +239,7 @@ SCALERS = {
         Knob("target", OCCUPANCIES, 0.5, "running + waiting requests per seat at l_SLO that pods are asked for by"),
         "Kubernetes Cluster Autoscaler under a proportional rule: expanders choose the pool, idle replicas leave late",
         stabilisation="unneeded_s",
+        native_s=SCAN_S,
         upstream={"target": 0.8, "expander": "least-waste", "scan_s": SCAN_S, "unneeded_s": UNNEEDED_S},
     )
 }

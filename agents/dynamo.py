@@ -273,6 +273,7 @@ SCALERS = {
         Dynamo,
         _KNOB,
         "NVIDIA Dynamo's planner: forecast throughput as a lower bound, one engine more or less by estimated latency",
+        native_s=LOAD_INTERVAL_S,
         upstream={
             "load_predictor": LOAD_PREDICTOR,
             "throughput_interval_s": THROUGHPUT_INTERVAL_S,

@@ -107,6 +107,7 @@ SCALERS = {
         DynamoLoad,
         _KNOB,
         "NVIDIA Dynamo's easy load mode: one engine more or less by the KV memory taken and queued",
+        native_s=LOAD_INTERVAL_S,
         upstream=dict(
             zip(("scale_up", "scale_down"), EASY["decode", "latency"][:2], strict=True),
             optimization_target="latency",

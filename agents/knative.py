@@ -272,6 +272,7 @@ SCALERS = {
         ),
         "Knative KPA on running + waiting requests, with panic mode and scaling to zero",
         stabilisation="scale_down_delay_s",
+        native_s=TICK_S,
         lacks_at={
             "keeps a starting fleet": "max_scale_up_rate counts from the ready pods: 1.5 of none are 2, whatever starts"
         },

@@ -147,6 +147,7 @@ SCALERS = {
         RayServe,
         _KNOB,
         "Ray Serve's autoscaler on running + queued requests per running replica",
+        native_s=1.0,  # upstream's loop takes 0.1 s, below a sub-step of the simulator
         upstream={
             "target_ongoing_share": UPSTREAM_SHARE,
             "upscale_delay_s": _UPSTREAM.upscale_delay_s,

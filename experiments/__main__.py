@@ -32,6 +32,7 @@ COMMANDS = {
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "tune": ("experiments.tune", "a scaler's settings, found on training loads within a budget"),
+    "league": ("experiments.league", "every scaler tuned within one budget, on every scenario and recorded load"),
     "foresight": (
         "experiments.foresight",
         "what was possible on every scenario, and what a plan reaches that knows",

@@ -89,12 +89,16 @@ def frozen_knobs(train: Sweep, target: float) -> list[fronts.Frozen]:
 
 
 def headline(
-    sweeps: Mapping[str, Sweep], frozen: Mapping[str, Sweep | None], target: float, draws: stats.Resampling | None
-) -> list[dict[str, Any]]:
-    """One entry per scaler at one target: cost at equal attainment on the test loads, and the frozen knob beside it."""
+    sweeps: Mapping[str, Sweep], frozen: Mapping[str, Sweep | None], target: float, draws: stats.Resampling | None,
+    widest: float = math.inf,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One entry per scaler at one target: cost at equal attainment on the test loads, and the frozen knob beside it.
+
+    `widest`: see `fronts.cost_at`.
+    """
     x = fronts.level_of(target)
-    entries = [_entry(sweep, x, target) for sweep in sweeps.values()]
-    samples = {label: _cost_samples(sweep, x, draws) for label, sweep in sweeps.items()}
+    entries = [_entry(sweep, x, target, widest) for sweep in sweeps.values()]
+    samples = {label: _cost_samples(sweep, x, draws, widest) for label, sweep in sweeps.items()}
     rules = [entry for entry in entries if entry["kind"] == "rule" and entry["status"] == "reached"]
     best = min(rules, key=lambda entry: entry["usd_per_h"])["scaler"] if rules else None
     for entry in entries:
@@ -163,8 +167,8 @@ def _volume(cost: Floats, level: Floats, ref: float) -> float:
     return fronts.hypervolume(cost[keep], level[keep], ref) if keep.any() else 0.0
 
 
-def _entry(sweep: Sweep, x: float, target: float) -> dict[str, Any]:
-    at = fronts.cost_at(*sweep.points(), x)
+def _entry(sweep: Sweep, x: float, target: float, widest: float) -> dict[str, Any]:
+    at = fronts.cost_at(*sweep.points(), x, widest)
     usd = float(stats.iqm(at.cost))
     requests = float(sweep.requests[sweep.complete].sum(-1).max(initial=0.0))
     return {
@@ -198,11 +202,11 @@ def _status(sweep: Sweep, statuses: Ints, usd: float) -> str:
     return "above" if np.all(statuses == fronts.ABOVE) else "reached"
 
 
-def _cost_samples(sweep: Sweep, x: float, draws: stats.Resampling | None) -> Floats | None:
+def _cost_samples(sweep: Sweep, x: float, draws: stats.Resampling | None, widest: float) -> Floats | None:
     """(R,) cost at equal attainment under resampled blocks and members."""
     if draws is None:
         return None
-    return _over_members(fronts.cost_at(*sweep.points(draws.weights), x).cost, draws)
+    return _over_members(fronts.cost_at(*sweep.points(draws.weights), x, widest).cost, draws)
 
 
 def _over_members(values: Floats, draws: stats.Resampling) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -53,6 +53,7 @@ class Cell:
     split: Split
     seed: int
     code: str  # digest of the simulator's source
+    interval_s: float | None = None  # between decisions, where that is not the cluster's own
 
     @property
     def key(self) -> str:
@@ -65,9 +66,20 @@ class Cell:
 def run_cell(cell: Cell, folder: Path) -> None:
     """Simulate a cell and store it in the result folder."""
     scenario, load = sources.sample(cell.load, cell.split, cell.seed)
+    if cell.interval_s is not None:
+        scenario = deciding_every(scenario, cell.interval_s)
     scaler = build_scaler(cell.setting, scenario, learnt(cell.setting.name, cell.load))
     result = run(scenario, scaler, load, cell.seed, cell.setting.name)
     write_json(ResultFolder(folder).cell_path(cell.key), kept(cell, result))
+
+
+def deciding_every(scenario: Scenario, interval_s: float) -> Scenario:
+    """The same cluster with another control interval, scraped as often as it decides at least."""
+    spec = scenario.cluster
+    scrape_s = min(spec.scrape_interval_s, interval_s)
+    delay_s = min(spec.scrape_delay_s, interval_s - scrape_s)
+    return replace(scenario, cluster=replace(spec, interval_s=interval_s, scrape_interval_s=scrape_s,
+                                             scrape_delay_s=delay_s))  # fmt: skip
 
 
 def kept(cell: Cell, result: RunResult) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -56,19 +57,29 @@ def results(
     grid: Grid, stored: Finished, frozen: FrozenKnobs, failures: Sequence[Failure[Cell]], resamples: int
 ) -> dict[str, Any]:
     """Everything the report shows, in plain values."""
-    found: dict[str, list[Any]] = {name: [] for name in ("loads", "headline", "verdicts", "fronts")}
-    for source in grid.sources:
-        _one_load(grid, source, stored, frozen, resamples, found)
-    rows = [{**role, **_pooled(stored, cells)} for role, cells in roles(grid, frozen)]
+    rows = [{**role, **pooled(stored, cells)} for role, cells in roles(grid, frozen)]
     return {
         "format": FORMAT,
-        **found,
+        **claims(grid, stored, frozen, resamples),
         "scalers": [_scaler_entry(scaler) for scaler in grid.scalers],
         "rows": [row for row in rows if row["cells"]],
         "latency": _latency(grid, stored, frozen),
         "examples": _examples(grid, stored, frozen),
         "failures": [_failure_entry(failure) for failure in failures],
     }
+
+
+def claims(
+    grid: Grid, stored: Finished, frozen: FrozenKnobs, resamples: int, widest: float = math.inf
+) -> dict[str, list[Any]]:
+    """What is said of every load: who is cheapest at which attainment, and the fronts behind it.
+
+    `widest`: see `fronts.cost_at`.
+    """
+    found: dict[str, list[Any]] = {name: [] for name in ("loads", "headline", "verdicts", "fronts")}
+    for source in grid.sources:
+        _one_load(grid, source, stored, frozen, resamples, widest, found)
+    return found
 
 
 def tables(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> tuple[list[Role], list[Role]]:
@@ -89,7 +100,13 @@ def tables(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> tuple[list[Role
 
 
 def _one_load(
-    grid: Grid, source: Source, stored: Finished, frozen: FrozenKnobs, resamples: int, found: dict[str, list[Any]]
+    grid: Grid,
+    source: Source,
+    stored: Finished,
+    frozen: FrozenKnobs,
+    resamples: int,
+    widest: float,
+    found: dict[str, list[Any]],
 ) -> None:
     name = source.case.name
     sweeps: dict[str, analysis.Sweep] = {}
@@ -119,7 +136,7 @@ def _one_load(
             )
             for scaler in grid.scalers
         }
-        entries = analysis.headline(sweeps, measured, target, draws)
+        entries = analysis.headline(sweeps, measured, target, draws, widest)
         for entry in entries:
             found["headline"].append({"load": name, **entry, "knob": _knob_entry(knobs[entry["scaler"]])})
         found["verdicts"].append({"load": name, "target": target, "text": analysis.verdict(entries, target)})
@@ -145,7 +162,7 @@ def _role(source: Source, scaler: ScalerCase, variant: str, member: int, cells: 
     }  # fmt: skip
 
 
-def _pooled(stored: Finished, cells: Sequence[Cell]) -> dict[str, Any]:
+def pooled(stored: Finished, cells: Sequence[Cell]) -> dict[str, Any]:
     """Totals over the cells of a row; percentiles from merged histograms."""
     there = [kept for cell in cells if (kept := stored.get(cell.key)) is not None]
     if not there:
@@ -208,7 +225,7 @@ def _shown(grid: Grid, source: Source, frozen: FrozenKnobs, stored: Finished) ->
 
 def _best_swept(grid: Grid, source: Source, scaler: ScalerCase, stored: Finished) -> Iterator[tuple[Role, list[Cell]]]:
     sweep = grid.sweep(source, scaler, "test")
-    rows = [(pooled["attainment"], cells) for cells in sweep[0] if (pooled := _pooled(stored, cells))["cells"]]
+    rows = [(total["attainment"], cells) for cells in sweep[0] if (total := pooled(stored, cells))["cells"]]
     if rows:
         cells = max(rows, key=lambda row: row[0])[1]
         yield {"load": source.case.name, "scaler": scaler.label, "variant": "highest"}, cells
@@ -218,10 +235,10 @@ def _latency(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> list[dict[str
     entries = []
     for source in grid.sources:
         for role, cells in _shown(grid, source, frozen, stored):
-            pooled = _pooled(stored, cells)
-            if pooled["cells"]:
+            total = pooled(stored, cells)
+            if total["cells"]:
                 curves = {name: _ccdf(counts) for name, counts in _merged(stored, cells).items()}
-                entries.append({**role, "ccdf": curves, **pooled})
+                entries.append({**role, "ccdf": curves, **total})
     return entries
 
 

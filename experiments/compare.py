@@ -19,11 +19,11 @@ from typing import Any
 from experiments import collect, sources
 from experiments.bounds import bounds, with_regret
 from experiments.cells import Cell, build_scaler, code_digest, run_cell
-from experiments.grid import Grid, Source, policy_digests, setting_words
+from experiments.grid import FrozenKnobs, Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
 from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
 from experiments.study import LoadCase, ScalerCase, Study, load_cases, parse_study, read_study, scaler_cases
-from experiments.tuning import job_of, read_front, trials_within, tune
+from experiments.tuning import job_of, read_front, trials_within, tune, tuned_path
 from rlscale.errors import ResultError, ScenarioError, TraceError
 from rlscale.registry import scan
 from rlscale.scenario import check_unloaded
@@ -67,7 +67,7 @@ def compare(study: Study, out: Path, workers: int, resume: bool = False, budget:
     started = datetime.now(UTC)
     grid = open_grid(study)
     folder = ResultFolder(out)
-    folder.open(_identity(study, grid) | ({"budget": budget} if budget is not None else {}), resume)
+    folder.open(identity(study, grid) | ({"budget": budget} if budget is not None else {}), resume)
     if budget is not None:
         grid = tuned_grid(grid, folder, workers, budget)
     results, rows, blocks = execute(grid, folder, workers, study.resamples)
@@ -105,8 +105,7 @@ def tuned_grid(grid: Grid, folder: ResultFolder, workers: int, budget: int) -> G
         # Every trial runs the same loads, whoever is tuned.
         trials = trials_within(budget, grid.trial(source, rules[0])) if rules else 0
         for scaler in rules:
-            name = hashlib.sha256(f"{source.case.name} {scaler.label}".encode()).hexdigest()[:16]
-            path = folder.path / "tuned" / f"{name}.json"
+            path = tuned_path(folder.path, source, scaler)
             jobs[source.case.name, scaler.label] = job_of(grid, source, scaler, trials, TUNING_SEED, path)
     (folder.path / "tuned").mkdir(exist_ok=True)
     missing = [job for job in jobs.values() if not job.path.exists()]
@@ -126,13 +125,19 @@ def execute(
     grid: Grid, folder: ResultFolder, workers: int, resamples: int
 ) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """Sweep, freeze, test; then the results and the rows of the two long tables."""
-    stored = Finished(folder)
-    failures = _run(grid.first_phase(), folder, workers, "sweeps")
-    frozen = grid.freeze(stored)
-    again = {failure.cell.key for failure in failures}
-    failures += _run([c for c in grid.second_phase(frozen) if c.key not in again], folder, workers, "frozen knobs")
+    stored, frozen, failures = simulate(grid, folder, workers)
     rows, blocks = collect.tables(grid, stored, frozen)
     return collect.results(grid, stored, frozen, failures, resamples), rows, blocks
+
+
+def simulate(grid: Grid, folder: ResultFolder, workers: int) -> tuple[Finished, FrozenKnobs, list[Failure[Cell]]]:
+    """Sweep, freeze, test: every cell of a grid that is not there yet."""
+    stored = Finished(folder)
+    failures = run_cells(grid.first_phase(), folder, workers, "sweeps")
+    frozen = grid.freeze(stored)
+    again = {failure.cell.key for failure in failures}
+    second = [cell for cell in grid.second_phase(frozen) if cell.key not in again]
+    return stored, frozen, failures + run_cells(second, folder, workers, "frozen knobs")
 
 
 def write(
@@ -155,7 +160,8 @@ def write(
         write_json(folder.path / "results.json", results)
 
 
-def _run(cells: Sequence[Cell], folder: ResultFolder, workers: int, title: str) -> list[Failure[Cell]]:
+def run_cells(cells: Sequence[Cell], folder: ResultFolder, workers: int, title: str) -> list[Failure[Cell]]:
+    """Run the cells that are not there yet; those that fail."""
     missing = [cell for cell in cells if not folder.has(cell.key)]
     return run_all(partial(run_cell, folder=folder.path), missing, min(workers, len(missing)), title)
 
@@ -194,7 +200,7 @@ def _source(case: LoadCase, study: Study) -> Source:
     own = scenario.cluster.slo.attainment
     digest = scenario.hash if case.trace is None else f"{scenario.hash} {_file_digest(Path(case.trace.path))}"
     others = [target for target in study.targets if abs(target - own) > 1e-9]
-    generated = case.trace is not None and not case.trace.windows_days
+    generated = case.trace is None or not case.trace.windows_days
     training = (LoadCase(case.scenario, case.scenario), scenario.hash) if generated else None
     return Source(case, digest, (own, *others), sources.about(case), training)
 
@@ -217,7 +223,7 @@ def _file_digest(path: Path) -> str:
         raise TraceError(f"{path}: cannot be read ({error.strerror}); expected a recorded load") from None
 
 
-def _identity(study: Study, grid: Grid) -> dict[str, Any]:
+def identity(study: Study, grid: Grid) -> dict[str, Any]:
     """What must be the same for --resume to go on."""
     return {
         "study": study.model_dump(mode="json"),

@@ -6,6 +6,7 @@ axis of knob values; everything before it (resamples, training seeds, blocks) br
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,11 +63,16 @@ def on_front(cost: Floats, x: Floats) -> np.ndarray:
     return mask
 
 
-def cost_at(cost: Floats, x: Floats, target: float) -> At:
-    """Cost of the monotone front at level `target`, linear in the level between neighbouring front points."""
+def cost_at(cost: Floats, x: Floats, target: float, widest: float = math.inf) -> At:
+    """Cost of the monotone front at level `target`, linear in the level between neighbouring front points.
+
+    Where the dearer of the two costs more than `widest` times the other, nothing is said about what lies between: the
+    status is `above`.
+    """
     here, before, status = _bracket(cost, x, target)
     c1, x1 = _take(cost, here), _take(x, here)
     c0, x0 = _take(cost, before), _take(x, before)
+    status = np.where((status == REACHED) & (x1 != target) & (c1 > widest * c0), ABOVE, status)
     with np.errstate(invalid="ignore", divide="ignore"):
         between = c0 + (c1 - c0) * (target - x0) / (x1 - x0)
     value = np.where(status == REACHED, np.where(x1 == target, c1, between), c1)

@@ -46,10 +46,12 @@ class Grid:
     code: str
     digests: Mapping[str, str]  # policy folder -> digest
 
-    def values(self, source: Source, scaler: ScalerCase) -> tuple[float, ...]:
-        """What is swept: values of the knob, or numbers of tuned settings, cheapest first."""
-        if source.case.name in scaler.tuned:
-            return tuple(float(number) for number in range(len(scaler.tuned[source.case.name])))
+    def values(self, source: Source, scaler: ScalerCase, split: Split) -> tuple[float, ...]:
+        """What is swept: values of the knob, or numbers of tuned settings, cheapest first, those probed last."""
+        name = source.case.name
+        if name in scaler.tuned:
+            probed = len(scaler.probed.get(name, ())) if split == "test" else 0
+            return tuple(float(number) for number in range(len(scaler.tuned[name]) + probed))
         return scaler.values
 
     def trial(self, source: Source, scaler: ScalerCase) -> list[Cell]:
@@ -58,7 +60,7 @@ class Grid:
 
     def sweep(self, source: Source, scaler: ScalerCase, split: Split) -> list[list[list[Cell]]]:
         """Cells by [member][knob value][seed]."""
-        values = self.values(source, scaler) or (None,)
+        values = self.values(source, scaler, split) or (None,)
         return [[self._seeds(source, scaler, s, v, split) for v in values] for s in range(scaler.members)]
 
     def frozen(self, source: Source, scaler: ScalerCase, knobs: Sequence[Frozen]) -> list[list[list[Cell]]]:
@@ -110,7 +112,7 @@ class Grid:
         """The arrays behind a grid of cells."""
         none = [None] * self.seeds["test"]  # a member that never reaches the target has no frozen cells
         blocks = [[[_blocks(stored, cell) for cell in seeds] or none for seeds in row] for row in cells]
-        swept = self.values(source, scaler)
+        swept = self.values(source, scaler, next((cell.split for cell in flat(cells)), "test"))
         values = swept if len(cells[0]) == len(swept) else (None,) * len(cells[0])
         return analysis.gather(scaler.label, scaler.learned, blocks, values, recorded)
 
@@ -127,7 +129,8 @@ class Grid:
         knob = scaler.knob if value is not None else None
         if value is not None and source.case.name in scaler.tuned:
             # The very setting that the search ran: its training cells are there already.
-            setting = Setting(scaler.name, dict(scaler.tuned[source.case.name][int(value)]))
+            swept = (*scaler.tuned[source.case.name], *scaler.probed.get(source.case.name, ()))
+            setting = Setting(scaler.name, dict(swept[int(value)]))
             return [self._cell(source, setting, split, seed) for seed in range(self.seeds[split])]
         setting = Setting(scaler.name, dict(scaler.params), knob, value, policy, digest)
         return [self._cell(source, setting, split, seed) for seed in range(self.seeds[split])]

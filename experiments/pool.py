@@ -29,6 +29,14 @@ ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUM
 PLAIN_EVERY_S = 10.0
 
 
+class _Kept:
+    """Workers that outlive one `run_all`."""
+
+    wanted = False
+    count = 0
+    pool: ProcessPoolExecutor | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Failure(Generic[Cell]):
     """A cell that could not be run, and why."""
@@ -63,6 +71,19 @@ def run_all(
     return failures
 
 
+@contextlib.contextmanager
+def kept_workers() -> Iterator[None]:
+    """Worker processes outlive `run_all` while this lasts, and with them what they have worked out and cached."""
+    _Kept.wanted = True
+    try:
+        yield
+    finally:
+        _Kept.wanted = False
+        if _Kept.pool is not None:
+            _Kept.pool.shutdown(cancel_futures=True)
+            _Kept.pool = None
+
+
 def _serial(work: Callable[[Cell], None], cells: Sequence[Cell], _workers: int) -> Iterator[tuple[Cell, _Outcome]]:
     for cell in cells:
         yield cell, _attempt(work, cell)
@@ -71,7 +92,7 @@ def _serial(work: Callable[[Cell], None], cells: Sequence[Cell], _workers: int) 
 def _parallel(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int) -> Iterator[tuple[Cell, _Outcome]]:
     """Never more in flight than there are workers: when one dies, only those few are suspects."""
     waiting = list(reversed(cells))
-    pool, running = _pool(workers), dict[Future[_Outcome], Cell]()
+    pool, running = _workers(workers), dict[Future[_Outcome], Cell]()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -83,14 +104,15 @@ def _parallel(work: Callable[[Cell], None], cells: Sequence[Cell], workers: int)
                 suspects, running = list(running.items()), {}
                 for future, cell in suspects:
                     yield cell, _known(future) or _alone(work, cell)
-                pool = _pool(workers)
+                pool = _workers(workers, anew=True)
                 continue
             for future in done:
                 yield running.pop(future), future.result()
     except BaseException:
         _stop(pool, running)
         raise
-    pool.shutdown()
+    if not _Kept.wanted:
+        pool.shutdown()
 
 
 def _known(future: Future[_Outcome]) -> _Outcome | None:
@@ -119,6 +141,17 @@ def _attempt(work: Callable[[Cell], None], cell: Cell) -> _Outcome:
     except Exception as error:
         return _Outcome(f"{type(error).__name__}: {error}", traceback.format_exc())
     return _Outcome()
+
+
+def _workers(count: int, anew: bool = False) -> ProcessPoolExecutor:
+    """A pool of workers: the kept one if there is any as large."""
+    if not _Kept.wanted:
+        return _pool(count)
+    if _Kept.pool is None or anew or _Kept.count < count:
+        if _Kept.pool is not None:
+            _Kept.pool.shutdown()
+        _Kept.count, _Kept.pool = count, _pool(count)
+    return _Kept.pool
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

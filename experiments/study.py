@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rlscale.errors import ScenarioError, nearest
-from rlscale.registry import get
+from rlscale.registry import get, scan
 from rlscale.types import ScalerKind
 
 Scaling = Literal["superpose", "amplify"]
@@ -111,6 +111,11 @@ class Study(_Strict):
             raise ValueError("nothing to run: give at least one entry under scenarios or traces")
         return self
 
+    @field_validator("scalers", mode="before")
+    @classmethod
+    def _all_scalers(cls, given: Any) -> Any:
+        return sorted(scan("agents", "SCALERS")) if given == "all" else given
+
     @field_validator("scalers")
     @classmethod
     def _labels_differ(cls, scalers: list[ScalerEntry]) -> list[ScalerEntry]:
@@ -158,6 +163,7 @@ class ScalerCase:
     upstream: dict[str, Any] | None = None
     summary: str = ""
     tuned: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # by load; swept instead of `values`
+    probed: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # the same, on test loads only
 
     @property
     def learned(self) -> bool:

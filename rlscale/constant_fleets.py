@@ -91,7 +91,9 @@ def _measure(windows: Sequence[_Window], spec: ClusterSpec, load: Load, replicas
         seen[i] = world.cluster["missed"]
     missed = np.diff(seen, axis=0)
     for row, window in enumerate(windows):
-        loss[window.first : window.last, window.size] = missed[window.first - window.begins : window.last - window.begins, row]
+        loss[window.first : window.last, window.size] = missed[
+            window.first - window.begins : window.last - window.begins, row
+        ]
 
 
 def _quiet(spec: ClusterSpec) -> ClusterSpec:

@@ -91,16 +91,6 @@ def within(ratio: float, tolerance: float) -> bool:
     return 1.0 - tolerance <= ratio <= 1.0 + tolerance
 
 
-def proportional(ready: float, metric: float, setpoint: float, tolerance: float, current: int) -> int:
-    """ceil(ready * metric / setpoint), or `current` when the metric is within the tolerance of the setpoint.
-
-    `ready` are the replicas that the metric is the mean of, `current` those and the ones that are starting. The
-    latter carry nothing yet: multiplied by the ratio, they would be ordered again at every decision until they serve.
-    """
-    ratio = metric / setpoint
-    return current if within(ratio, tolerance) else math.ceil(ready * ratio)
-
-
 # Memory: of recommendations, of actions, of time.
 class Window:
     """The extreme of what was recommended during the last `window_s` seconds: a stabilisation window.
@@ -122,8 +112,11 @@ class Window:
             self._kept = deque((min(at_s, t_s), value) for at_s, value in self._kept)
         while self._kept and self._kept[0][0] <= t_s - self.window_s:
             self._kept.popleft()
+        # What is older and no more extreme will never count again, so the first one kept is the extreme.
+        while self._kept and self.pick(self._kept[-1][1], recommendation) == recommendation:
+            self._kept.pop()
         self._kept.append((t_s, recommendation))
-        return self.pick(value for _, value in self._kept)
+        return self._kept[0][1]
 
 
 class Cooldown:

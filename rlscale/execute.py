@@ -43,12 +43,13 @@ def bound(
 
     What cannot be read (NaN, infinite, None, the wrong number of pools) holds the pools it concerns where they are.
     """
-    current = tuple(int(float(count)) for count in current_target)
+    current = tuple([int(float(count)) for count in current_target])
     wanted, reasons = _whole(decision, limits, current)
     target = []
+    known = _plain(limits)
     for pool, (want, now) in enumerate(zip(wanted, current, strict=True)):
         stepped = min(max(want, now - steps.remove), now + steps.add)
-        low, high = int(limits.min_replicas[pool]), int(limits.max_replicas[pool])
+        low, high = known.least[pool], known.most[pool]
         allowed = min(max(stepped, low), high)
         if allowed != want:
             limit = f"minimum {low}" if allowed > stepped else f"maximum {high}" if allowed < stepped else "step limit"
@@ -75,11 +76,12 @@ def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
     Filling in the order of price is exact for divisible replicas and a heuristic for whole ones. A pool without
     capacity (its model cannot meet the SLO) keeps its minimum. Ties go to the pool listed first.
     """
-    target = [int(count) for count in limits.min_replicas]
-    missing = capacity_per_s - float(np.dot(target, limits.capacity_per_s))
-    for pool in by_price(limits):
-        each = float(limits.capacity_per_s[pool])
-        room = int(limits.max_replicas[pool]) - target[pool]
+    known = _plain(limits)
+    target = list(known.least)
+    missing = capacity_per_s - known.carried_per_s
+    for pool in known.by_price:
+        each = known.each_per_s[pool]
+        room = known.most[pool] - target[pool]
         added = min(room, _up(missing / each)) if missing > 0 else 0
         target[pool] += added
         missing -= added * each
@@ -92,13 +94,30 @@ def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
 
 def by_price(limits: ScalingLimits) -> list[int]:
     """Pools that carry anything, cheapest USD per capacity first."""
-    return list(_by_price(limits))
+    return list(_plain(limits).by_price)
+
+
+class _Plain(NamedTuple):
+    """Limits as Python numbers: reading an array element takes longer than deciding with it."""
+
+    least: tuple[int, ...]
+    most: tuple[int, ...]
+    each_per_s: tuple[float, ...]
+    carried_per_s: float  # by the minima
+    by_price: tuple[int, ...]
 
 
 @lru_cache(maxsize=64)
-def _by_price(limits: ScalingLimits) -> tuple[int, ...]:
+def _plain(limits: ScalingLimits) -> _Plain:
     usable = [pool for pool, each in enumerate(limits.capacity_per_s) if each > 0]
-    return tuple(sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool])))
+    price = sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool]))
+    return _Plain(
+        tuple(int(count) for count in limits.min_replicas),
+        tuple(int(count) for count in limits.max_replicas),
+        tuple(float(each) for each in limits.capacity_per_s),
+        float(np.dot(limits.min_replicas, limits.capacity_per_s)),
+        tuple(price),
+    )
 
 
 def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:

@@ -17,8 +17,9 @@ from rlscale.monitor import Monitor, with_forecast
 from rlscale.scenario import Scenario
 from rlscale.sim import steady
 from rlscale.sim.histogram import quantile
+from rlscale.sim.luck import kernel
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Floats, Load, Observation, Scaler, ScalingLimits
+from rlscale.types import ClusterSpec, Floats, Ints, Load, Observation, Scaler, ScalingLimits
 
 PERCENTILES = (0.5, 0.95, 0.99)
 LATENCIES = ("ttft", "tpot", "e2e")
@@ -127,19 +128,17 @@ class _Table:
     def __init__(self, world: SimWorld, intervals: int) -> None:
         self.world = world
         # Records as rows of doubles, and where in them the counters are: reading fields one by one takes longer.
-        self._service, self._service_at = _columns(world.cluster[:1], self.SERVICE)
-        self._pools, self._pools_at = _columns(world.pool[0], self.POOL)
+        service, service_at = _columns(world.cluster[:1], (*self.SERVICE, "queued", "left"))
+        pools, pools_at = _columns(world.pool[0], (*self.POOL, "running", "target"))
         self.service = np.zeros((intervals + 1, len(self.SERVICE)))
         self.pool = np.zeros((intervals + 1, len(self.POOL), world.pools))
         self.gauges = np.zeros((intervals, 2))
         self.targets = np.zeros((intervals, world.pools))
+        self._arrays = (service[0], service_at, pools, pools.view(np.int64), pools_at, self.service, self.pool,
+                        self.gauges, self.targets)  # fmt: skip
 
     def note(self, i: int) -> None:
-        cluster, pool = self.world.cluster[0], self.world.pool[0]
-        self.service[i + 1] = self._service[0, self._service_at]
-        self.pool[i + 1] = self._pools[:, self._pools_at].T
-        self.gauges[i] = max(0.0, cluster["queued"] - cluster["left"]), pool["running"].sum()
-        self.targets[i] = pool["target"]
+        _note(i, *self._arrays)
 
     def series(self, need: Floats, known: ScalingLimits) -> dict[str, Floats]:
         spec = self.world.spec
@@ -172,10 +171,27 @@ class _Table:
         }
 
 
-def _columns(records: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, list[int]]:
+@kernel
+def _note(
+    i: int, service: Floats, service_at: Ints, pools: Floats, targets: Ints, pools_at: Ints, services: Floats,
+    counters: Floats, gauges: Floats, wanted: Floats,
+) -> None:  # fmt: skip
+    """Row i of the table; the last two columns are what the queue and the pools hold now, and what was asked for."""
+    for k in range(services.shape[1]):
+        services[i + 1, k] = service[service_at[k]]
+    gauges[i, 0] = max(0.0, service[service_at[-2]] - service[service_at[-1]])
+    gauges[i, 1] = 0.0
+    for p in range(pools.shape[0]):
+        for k in range(counters.shape[1]):
+            counters[i + 1, k, p] = pools[p, pools_at[k]]
+        gauges[i, 1] += pools[p, pools_at[-2]]
+        wanted[i, p] = targets[p, pools_at[-1]]
+
+
+def _columns(records: NDArray[Any], names: tuple[str, ...]) -> tuple[Floats, Ints]:
     """The same memory, a row per record, and the columns of these fields; every field is 8 bytes wide."""
     doubles = np.asarray(records).view(np.float64).reshape(len(records), -1)
-    return doubles, [list(records.dtype.names or ()).index(name) for name in names]
+    return doubles, np.array([list(records.dtype.names or ()).index(name) for name in names])
 
 
 def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, known: ScalingLimits) -> dict[str, float]:

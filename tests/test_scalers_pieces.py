@@ -23,7 +23,6 @@ from rlscale.decide import (
     hold,
     lead_s,
     positive,
-    proportional,
 )
 from rlscale.errors import ScenarioError
 
@@ -79,14 +78,6 @@ def test_a_request_to_an_empty_fleet_is_heard():
 
 def test_the_lead_time_is_that_of_the_slowest_pool():
     assert lead_s(TWO) == 300.0
-
-
-def test_the_proportional_rule_multiplies_ready_replicas_only():
-    assert proportional(4, 0.8, 0.4, tolerance=0.1, current=4) == 8
-    assert proportional(4, 0.8, 0.4, tolerance=0.1, current=8) == 8  # four are starting: not ordered again
-    assert proportional(4, 0.44, 0.4, tolerance=0.1, current=8) == 8  # 10 % off is close enough
-    assert proportional(4, 0.45, 0.4, tolerance=0.1, current=4) == 5
-    assert proportional(4, 0.0, 0.4, tolerance=0.1, current=4) == 0
 
 
 def test_a_stabilisation_window_keeps_the_largest_recommendation():

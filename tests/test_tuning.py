@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from experiments import tuning
 from experiments.__main__ import main
-from experiments.fronts import level_of
 from experiments.search import KINDS, Search, space_of
+from experiments.sharpen import next_value
 from experiments.tuning import defaults, front
 from rlscale.checks import limits_of
 from rlscale.registry import scan
@@ -58,14 +59,27 @@ def test_a_search_asks_for_the_same_settings_again() -> None:
     assert len({json.dumps(chosen) for chosen in asked[0]}) >= 10
 
 
-def test_the_front_holds_what_nothing_cheaper_matches_and_the_cheapest_at_every_target() -> None:
-    measured = [(1, 2e5), (2, 4e4), (3, 9e3), (4, 900), (5, 9e3), (6, 100), (9, 0)]
+def test_the_front_holds_the_neighbours_of_every_target_and_nothing_that_something_cheaper_matches() -> None:
+    measured = [(1, 2e5), (2, 4e4), (3, 9e3), (4, 9e4), (5, 9e3), (6, 5e3), (7, 2e3), (9, 0)]
     rows = [{"settings": {"k": i}, "usd_per_h": float(cost), "missed": missed, "requests": 1e6}
             for i, (cost, missed) in enumerate(measured)]  # fmt: skip
-    kept = [point["settings"]["k"] for point in front(rows)]
-    assert kept == sorted(kept) and 4 not in kept
-    assert {1, 2, 3} <= set(kept)
-    assert all(level_of(0.5) < point["level"] for point in front(rows))
+    assert [point["settings"]["k"] for point in front(rows, [0.95])] == [0, 1, 7]
+    assert [point["settings"]["k"] for point in front(rows, [0.9975])] == [5, 6, 7]
+    assert [point["settings"]["k"] for point in front(rows, [0.9975], whole=True)] == [0, 1, 2, 5, 6, 7]
+
+
+@pytest.mark.parametrize(("slope", "start"), [(1.0, [0.5]), (-1.0, [0.5]), (2.0, [0.3, 3.0]), (-0.7, [0.1, 0.2])])
+def test_sharpening_finds_where_a_rule_just_reaches_a_target(slope: float, start: list[float]) -> None:
+    """Level 2 + slope x log(knob), target 2: knob 1, from one side or from both, within ten steps."""
+    tried = [(knob, 2.0 + slope * math.log(knob)) for knob in start]
+    for _ in range(10):
+        value = next_value(tried, 2.0, rises=slope > 0)
+        if value is None:
+            break
+        tried.append((value, 2.0 + slope * math.log(value)))
+    over = [level for _, level in tried if level >= 2.0]
+    assert over and min(over) < 2.05
+    assert next_value(tried, 2.0, rises=slope > 0) is None or len(tried) == len(start) + 10
 
 
 def test_a_search_that_is_killed_ends_as_one_that_is_not(

@@ -22,6 +22,7 @@ from rlscale.types import ClusterSpec, Floats, Ints, Load, Pool, ScalingLimits, 
 
 REPLICAS = 8  # fleet on which the capacity is measured: mean fleets of the scenarios are 8 to 16
 WARM_UP_S, MEASURED_S = 600.0, 5400.0
+STILL_S = 60.0  # control interval meanwhile
 RATES = 48  # per refinement: two of them place l_SLO within 0.1 % of saturation
 IDLE_SHARE = 0.02  # of saturation: the load at which a service counts as unloaded
 
@@ -51,7 +52,7 @@ def steady_state(
     """Simulate `replicas` replicas of one pool at each arrival rate per replica; the token laws take turns."""
     alone = replace(spec.pools[pool], min_replicas=1, max_replicas=replicas, standby_replicas=0)
     # An interval is a token block, so that every law gets an equal share of the time.
-    still = replace(undisturbed(spec), pools=(alone,), interval_s=60.0, metric_missing_share=0.0)
+    still = replace(undisturbed(spec), pools=(alone,), interval_s=STILL_S, metric_missing_share=0.0)
     cells = round((WARM_UP_S + MEASURED_S) / spec.substep_s)
     blocks = np.arange(max(1, round((WARM_UP_S + MEASURED_S) / 300.0))) % len(tokens)
     loads = [
@@ -89,7 +90,9 @@ def undisturbed(spec: ClusterSpec) -> ClusterSpec:
 
 def capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:
     """l_SLO of a pool; refused when even an idle fleet misses the SLO."""
-    return _capacity(undisturbed(spec), pool, tokens, burstiness)
+    # Nobody decides while it is measured, so that one answer serves every control interval.
+    still = replace(undisturbed(spec), interval_s=STILL_S, scrape_interval_s=5.0, scrape_delay_s=2.0)
+    return _capacity(still, pool, tokens, burstiness)
 
 
 @lru_cache(maxsize=256)
