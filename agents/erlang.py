@@ -175,7 +175,7 @@ class ErlangC(Staffing):
 
 
 _BETAS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
-_SHARES = (0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-4, 1e-6, 1e-9)
+_SHARES = (0.9, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 1e-3, 1e-4, 1e-6, 1e-9, 1e-14, 1e-20, 1e-30)
 _MODEL = {"residence": ("choice", "slo", "measured"), "server": ("choice", "sequence", "replica")}
 
 SCALERS = {
@@ -193,5 +193,5 @@ SCALERS = {
 
 SEARCH: dict[str, dict[str, tuple[object, ...]]] = {
     "square-root": {"beta": ("float", 0.0, 12.0), **_MODEL},
-    "erlang-c": {"wait_share": ("log", 1e-9, 0.9), "wait_limit_s": ("float", 0.0, 5.0), **_MODEL},
+    "erlang-c": {"wait_share": ("log", 1e-60, 0.9), "wait_limit_s": ("float", 0.0, 5.0), **_MODEL},
 }

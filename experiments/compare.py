@@ -201,7 +201,7 @@ def _source(case: LoadCase, study: Study) -> Source:
     digest = scenario.hash if case.trace is None else f"{scenario.hash} {_file_digest(Path(case.trace.path))}"
     others = [target for target in study.targets if abs(target - own) > 1e-9]
     generated = case.trace is None or not case.trace.windows_days
-    training = (LoadCase(case.scenario, case.scenario), scenario.hash) if generated else None
+    training = (LoadCase(Path(case.scenario).stem, case.scenario), scenario.hash) if generated else None
     return Source(case, digest, (own, *others), sources.about(case), training)
 
 

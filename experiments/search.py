@@ -46,20 +46,27 @@ class Search:
         self._study = optuna.create_study(directions=["minimize", "minimize"])
         self._even = self._sobol(self.first)
 
-    def ask(self, settings: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """The next trial and its settings: those given, or else the search's own choice."""
+    def ask(self, held: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """The next trial and its settings, of which those that are `held` are given."""
         optuna, number = self._optuna, len(self._study.trials)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if settings is not None:
-                self._study.enqueue_trial(self.inside(settings))
-            elif self._even:
-                self._study.enqueue_trial(self._even.pop(0))
+            even = self._even.pop(0) if self._even else {}
+            self._study.enqueue_trial(even | self.inside(held or {}))
             self._study.sampler = optuna.samplers.TPESampler(
                 seed=(self.seed * 100_003 + number) % 2**31, n_startup_trials=self.first, multivariate=True
             )
             trial = self._study.ask()
             return trial, {name: self._suggest(trial, name, *spec) for name, spec in self.space.items()}
+
+    def add(self, settings: Mapping[str, Any], cost: float, missed: float) -> None:
+        """Learn from a trial that was not asked for; nothing where it leaves a part of the space to the defaults."""
+        params = self.inside(settings)
+        if len(params) == len(self.space) > 0:
+            spaces = {name: self._distribution(*spec) for name, spec in self.space.items()}
+            self._study.add_trial(
+                self._optuna.trial.create_trial(params=params, distributions=spaces, values=[cost, missed])
+            )
 
     def inside(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The given settings that belong to the space, moved into their ranges."""
@@ -90,6 +97,12 @@ class Search:
             {name: _at(share, *spec) for share, (name, spec) in zip(point, self.space.items(), strict=True)}
             for point in points
         ]
+
+    def _distribution(self, kind: str, *values: Any) -> Any:
+        known = self._optuna.distributions
+        if kind == "choice":
+            return known.CategoricalDistribution(list(values))
+        return known.IntDistribution(*values) if kind == "int" else known.FloatDistribution(*values, log=kind == "log")
 
     @staticmethod
     def _suggest(trial: Any, name: str, kind: str, *values: Any) -> Any:

@@ -10,15 +10,17 @@ import math
 from collections.abc import Sequence
 
 CLOSE = 0.04  # in level: a target that lies between two points as close needs no further one
-FURTHER = 1.35  # factor, or its inverse, of the knob at most beyond what has been tried
-SINGLE = 1.12  # the first step away from a single point
+FURTHER = 1.25
 ABOVE = 0.01  # aim this much above the target: a point on the safe side is worth more
 
 
-def next_value(tried: Sequence[tuple[float, float]], target: float, rises: bool) -> float | None:
+def next_value(
+    tried: Sequence[tuple[float, float]], target: float, rises: bool, further: float = FURTHER
+) -> float | None:
     """The knob value for level `target`, from (knob, level) pairs; None when it is pinned down already.
 
-    `rises`: whether the level rises with the knob, for when a single pair does not say so.
+    `rises`: whether the level rises with the knob, for when the pairs do not say so: noise turns slopes around.
+    `further`: factor of the knob, or its inverse, at most beyond what has been tried.
     """
     points = sorted(set(tried))
     over = [point for point in points if point[1] >= target]
@@ -28,12 +30,14 @@ def next_value(tried: Sequence[tuple[float, float]], target: float, rises: bool)
         if b[1] - a[1] <= CLOSE:
             return None
         return _between(a, b, target)
-    nearest = sorted(points, key=lambda p: abs(p[1] - target))
-    if len(nearest) > 1 and nearest[0][1] != nearest[1][1]:
-        return _limited(_between(nearest[0], nearest[1], target), points, nearest[0][0])
-    up = rises == (nearest[0][1] < target)
-    value = nearest[0][0]
-    return value * (SINGLE if up == (value > 0.0) else 1.0 / SINGLE)
+    # Everything lies on one side of the target: go on from the end of the knob that lies towards it.
+    ahead = points if rises == bool(over) else points[::-1]
+    step = 1.0 / further if ahead is points else further
+    if len(ahead) > 1 and ahead[0][1] != ahead[1][1]:
+        value = _between(ahead[1], ahead[0], target)
+        if ahead[0][0] > 0.0 and 1.0 < (value / ahead[0][0] if step > 1.0 else ahead[0][0] / value) < further:
+            return value
+    return ahead[0][0] * step
 
 
 def _between(a: tuple[float, float], b: tuple[float, float], target: float) -> float:
@@ -42,11 +46,3 @@ def _between(a: tuple[float, float], b: tuple[float, float], target: float) -> f
     if a[0] > 0.0 and b[0] > 0.0:
         return math.exp(math.log(a[0]) + max(-9.0, min(9.0, share * math.log(b[0] / a[0]))))
     return a[0] + share * (b[0] - a[0])
-
-
-def _limited(value: float, points: Sequence[tuple[float, float]], nearest: float) -> float:
-    """Not far beyond what was tried, and not in the middle of it, where noise has turned a slope around."""
-    low, high = points[0][0], points[-1][0]
-    if low <= value <= high:
-        value = high * SINGLE if nearest == high else low / SINGLE
-    return min(max(value, low / FURTHER), high * FURTHER) if low > 0.0 else value

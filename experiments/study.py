@@ -94,13 +94,16 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
+_ALL = BeforeValidator(lambda given: sorted(scan("agents", "SCALERS")) if given == "all" else given)
+
+
 class Study(_Strict):
     """Scenarios and traces x scalers x knob values x seeds."""
 
     name: str = "study"
     scenarios: list[Annotated[ScenarioEntry, _named("name")]] = Field(default_factory=list)
     traces: list[TraceEntry] = Field(default_factory=list)
-    scalers: list[Annotated[ScalerEntry, _named("name")]] = Field(min_length=1)
+    scalers: Annotated[list[Annotated[ScalerEntry, _named("name")]], _ALL] = Field(min_length=1)
     seeds: Seeds = Seeds()
     targets: list[Share] = Field(default_factory=lambda: list(TARGETS), min_length=1)
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
@@ -110,11 +113,6 @@ class Study(_Strict):
         if not self.scenarios and not self.traces:
             raise ValueError("nothing to run: give at least one entry under scenarios or traces")
         return self
-
-    @field_validator("scalers", mode="before")
-    @classmethod
-    def _all_scalers(cls, given: Any) -> Any:
-        return sorted(scan("agents", "SCALERS")) if given == "all" else given
 
     @field_validator("scalers")
     @classmethod

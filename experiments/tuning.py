@@ -22,7 +22,7 @@ from experiments.cells import Cell, Setting, run_cell
 from experiments.grid import Grid, Source
 from experiments.results import Finished, ResultFolder, write_json
 from experiments.search import Search, space_of
-from experiments.sharpen import next_value
+from experiments.sharpen import FURTHER, next_value
 from experiments.study import ScalerCase
 from rlscale.errors import ScenarioError
 from rlscale.registry import get
@@ -31,6 +31,7 @@ from rlscale.types import ScalerKind
 # Shares of the trials: the defaults along the knob, the best of them near the targets, other settings; the rest goes
 # to the best settings near the targets.
 CALIBRATED, SHARPENED, EXPLORED = 0.25, 0.15, 0.35
+STRIDE = 1.0 / 15.0  # of a knob's range, by which sharpening goes beyond what was tried where that is a wide one
 UNUSABLE = 1e9  # USD/h of settings that cannot be built or run
 NEXT = 1  # points of a front on either side of a target that go on to the test loads
 WHOLE = 12  # points of a front where the test loads come from elsewhere and may lie anywhere on it
@@ -90,11 +91,16 @@ def tune(job: Job, folder: Path) -> None:
     search = Search(space, job.trials, job.seed)
     stored, rows = Finished(ResultFolder(folder)), list[dict[str, Any]]()
     for number in range(job.trials if space else 1):
-        trial, chosen = search.ask(_given(number, job.trials, kind, space, rows, job.targets))
-        cost, missed, requests = _outcome(job, given | chosen, stored, folder)
-        search.tell(trial, cost, -float(fronts.level(missed, requests)))
-        rows.append({"trial": number, "settings": given | chosen, "usd_per_h": cost, "missed": missed,
-                     "requests": requests})  # fmt: skip
+        fixed = _fixed(number, job.trials, kind, space, rows, job.targets)
+        trial, asked = (None, fixed) if fixed is not None else search.ask(_held(number, kind, space, rows, job.targets))
+        settings = given | search.inside(asked)
+        cost, missed, requests = _outcome(job, settings, stored, folder)
+        level = float(fronts.level(missed, requests))
+        if trial is None:
+            search.add(settings, cost, -level)
+        else:
+            search.tell(trial, cost, -level)
+        rows.append({"trial": number, "settings": settings, "usd_per_h": cost, "missed": missed, "requests": requests})
     knob = kind.knob.name if kind.knob is not None and kind.knob.name in space else None
     write_json(
         job.path,
@@ -108,14 +114,13 @@ def tune(job: Job, folder: Path) -> None:
     )
 
 
-def _given(
+def _fixed(
     number: int, trials: int, kind: ScalerKind, space: Mapping[str, tuple[Any, ...]], rows: Sequence[dict[str, Any]],
     targets: Sequence[float],
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Settings that are not left to the search, or a part of them; see the shares above.
+    """Settings that are not left to the search; see the shares above.
 
-    So every rule is at least calibrated, and its front has points on both sides of every target. Of the other
-    settings, every second trial keeps the knob where it was best so far: at another one they could not be compared.
+    So every rule is at least calibrated, and its front has points on both sides of every target.
     """
     if kind.knob is None or kind.knob.name not in space:
         return None
@@ -126,8 +131,7 @@ def _given(
     first = calibrated + round(SHARPENED * trials)
     last = first + round(EXPLORED * trials)
     if first <= number < last:
-        best = _best(rows, fronts.level_of(targets[0]))["settings"]
-        return {knob.name: best[knob.name]} if number % 2 == 0 else None
+        return None
     rises = _rises(rows[:calibrated], knob.name)
     step = number - (calibrated if number < first else last)
     for turn in range(len(targets)):
@@ -136,6 +140,16 @@ def _given(
         if found is not None:
             return found
     return None
+
+
+def _held(
+    number: int, kind: ScalerKind, space: Mapping[str, Any], rows: Sequence[dict[str, Any]], targets: Sequence[float]
+) -> dict[str, Any] | None:
+    """In every second trial of a search, the knob where it was best so far: at another one nothing is comparable."""
+    if kind.knob is None or kind.knob.name not in space or len(space) < 2 or number % 2 or not rows:
+        return None
+    name = kind.knob.name
+    return {name: _best(rows, fronts.level_of(targets[0]))["settings"][name]}
 
 
 def _best(rows: Sequence[dict[str, Any]], target: float) -> dict[str, Any]:
@@ -151,7 +165,8 @@ def sharpened(
     best = _best(rows, target)
     rest = _without(best["settings"], knob)
     tried = [(float(row["settings"][knob]), level_of(row)) for row in rows if _without(row["settings"], knob) == rest]
-    value = next_value(tried, target, rises)
+    further = max(FURTHER, (spec[2] / spec[1]) ** STRIDE) if spec[1] > 0 else FURTHER
+    value = next_value(tried, target, rises, further)
     if value is None:
         return None
     value = min(max(value, spec[1]), spec[2])

@@ -52,6 +52,7 @@ LEVELS = {
     "rlscale.scenario_pool": 3,
     "rlscale.spot_series": 3,
     "rlscale.optimal": 3,
+    "rlscale.constant_fleets": 3,
     "rlscale.clairvoyant": 3,
     "rlscale.deploy": 4,
     "rlscale.autoscaler": 3,
