@@ -35,7 +35,7 @@ from experiments.study import ScalerCase, read_study
 from rlscale.registry import scan
 
 STUDY = Path(__file__).parent / "studies" / "league.yaml"
-BUDGET = 103_680  # control intervals per scaler and load: 18 days at 15 s
+BUDGET = 92_160  # control intervals per scaler and load: 16 days at 15 s
 PACE_TARGET = 0.99  # attainment whose settings are run at the product's own pace
 WIDEST = 1.15  # ratio of the costs of two neighbours of a front between which a cost is still read
 TARGETS = (0.99, 0.999)
