@@ -16,6 +16,7 @@ import numpy as np
 
 from envs import get_scenario
 from experiments.study import LoadCase, TraceCase
+from rlscale.errors import ScenarioError
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario
 from rlscale.scenario_file import SPLITS, Split
@@ -47,7 +48,7 @@ def sample(case: LoadCase, split: Split, seed: int) -> tuple[Scenario, Load]:
 def workload(case: LoadCase, split: Split) -> TraceWorkload:
     """The recorded load of a split, scaled so that the test split needs `mean_need` replicas on average."""
     assert case.trace is not None
-    return _window(case.trace, split).model_copy(update={"factor": _factor(case)})
+    return _window(case, case.trace, split).model_copy(update={"factor": _factor(case)})
 
 
 def about(case: LoadCase) -> dict[str, Any] | None:
@@ -94,7 +95,7 @@ def _factor(case: LoadCase) -> float:
     assert case.trace is not None
     factor = 1.0
     for _ in range(SCALING_ROUNDS):
-        scaled = _window(case.trace, "test").model_copy(update={"factor": factor})
+        scaled = _window(case, case.trace, "test").model_copy(update={"factor": factor})
         load = _recorded(scaled, base(case.scenario), "test", 0)
         factor *= case.trace.mean_need / _mean_need(base(case.scenario), load)
         factor = float(f"{factor:.4g}")
@@ -121,8 +122,14 @@ def _recorded(scaled: TraceWorkload, scenario: Scenario, split: Split, seed: int
     return scaled.sample(np.random.default_rng([SPLITS.index(split), seed]), math.inf, scenario.cluster.substep_s)
 
 
-def _window(trace: TraceCase, split: Split) -> TraceWorkload:
+def _window(case: LoadCase, trace: TraceCase, split: Split) -> TraceWorkload:
     fields: dict[str, Any] = {"path": trace.path, "scaling": trace.mode}
+    if trace.tokens == "scenario":
+        if "tokens" not in base(case.scenario).workload:
+            raise ScenarioError(
+                f"{trace.path}: tokens: scenario: the load of {case.scenario} has no one table of lengths"
+            )
+        fields["tokens"] = base(case.scenario).workload["tokens"]
     if trace.format != "auto":
         fields["format"] = trace.format
     for name, first, last in trace.windows_days:

@@ -50,6 +50,7 @@ class TraceEntry(_Strict):
     scenario: str  # cluster, SLO, and training loads where the trace is too short to be split by time
     name: str = ""
     format: str = "auto"
+    tokens: Literal["own", "scenario"] = "own"  # whose lengths of prompts and answers
     scaling: Literal["superpose", "amplify", "both"] = "both"
     mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas
     block_s: Annotated[float, Field(ge=60.0)] | None = None
@@ -133,6 +134,7 @@ class TraceCase:
     mode: Scaling
     mean_need: float
     windows_days: tuple[tuple[str, int, int], ...] = ()
+    tokens: str = "own"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,6 @@ class LoadCase:
 @dataclass(frozen=True, slots=True)
 class ScalerCase:
     """One row of the comparison. A rule has one member; a learned policy one folder per training seed.
-
     `policies` holds the folders by scenario, those under ANY for every load.
     """
 
@@ -215,7 +216,7 @@ def load_cases(study: Study) -> list[LoadCase]:
         stem = entry.name or Path(entry.path).name.split(".")[0]
         windows = tuple((split, lo, hi) for split, (lo, hi) in (entry.windows_days or {}).items())
         for mode in modes:
-            trace = TraceCase(entry.path, entry.format, mode, entry.mean_need, windows)
+            trace = TraceCase(entry.path, entry.format, mode, entry.mean_need, windows, entry.tokens)
             cases.append(LoadCase(f"{stem} ({mode})", entry.scenario, trace, entry.block_s))
     names = [case.name for case in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
