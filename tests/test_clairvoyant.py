@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from envs import get_scenario
+from rlscale import constant_fleets
 from rlscale.clairvoyant import Foreseen, Future, future
 from rlscale.errors import ScenarioError
 from rlscale.loop import run
@@ -37,6 +38,21 @@ def test_losses_are_those_of_a_constant_fleet_made_convex(day: tuple[Scenario, L
     assert (np.diff(known.loss, axis=1) <= 1e-9).all() and (np.diff(known.loss, 2, axis=1) >= -1e-6).all()
     np.testing.assert_allclose(known.loss[:, 0], known.arrived)
     assert known.loss[:, -1].sum() < 1e-3 * known.arrived.sum()
+
+
+@pytest.mark.parametrize("replicas", [10, 12, 14])
+def test_a_constant_fleet_misses_what_its_own_run_misses(day: tuple[Scenario, Load, Future], replicas: int) -> None:
+    """Seed 1, eight hours: windows of five minutes forget what happened before them, so never more than 10 % above."""
+    from agents.fixed import SCALERS
+
+    scenario, load, _ = day
+    spec, each = scenario.cluster, float(scenario.limits.capacity_per_s[0])
+    came = constant_fleets.requests(spec, load, 1)
+    lost = constant_fleets.losses(spec, load, came, np.array([0, replicas]), each)[:, 1].sum()
+    fixed = SCALERS["fixed"].build(scenario.limits, replicas=replicas)
+    missed = run(scenario, fixed, load, 1, initial=(replicas,)).totals["missed"]
+    assert 0.5 * missed - 5.0 < lost < 1.1 * missed + 5.0
+    assert len(came) == load.duration_s
 
 
 def test_the_requests_are_those_of_every_run_with_this_luck(day: tuple[Scenario, Load, Future]) -> None:

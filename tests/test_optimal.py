@@ -91,6 +91,17 @@ def test_where_nodes_idle_for_less_than_their_start_takes_the_value_is_a_lower_b
     assert best_plan(loss, price, spells, begun).value <= tried + 1e-9
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_prices_by_node_lie_between_the_cheapest_for_all_and_the_dearest_for_all(seed: int) -> None:
+    loss, price, spells, begun, nodes, _ = instance(seed)
+    prices = price * np.linspace(1.0, 2.0, nodes)
+    plans = [best_plan(loss, p, spells, begun) for p in (prices, float(prices.min()), float(prices.max()))]
+    assert plans[1].value - 1e-9 <= plans[0].value <= plans[2].value + 1e-9
+    assert plans[0].cost + plans[0].loss >= plans[0].value - 1e-9
+    same = best_plan(loss, np.full(nodes, price), spells, begun)
+    assert same.value == best_plan(loss, price, spells, begun).value
+
+
 def test_a_short_gap_is_bridged_and_a_long_one_is_not() -> None:
     """Load 3, idle 2: a gap of 5 costs the same either way, one of 6 is worth a return."""
     for gap, billed in ((4, 14), (6, 15)):
