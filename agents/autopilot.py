@@ -135,6 +135,7 @@ SCALERS = {
         Knob("headroom", LEVELS, 1.2, "capacity over the percentile of usage"),
         "percentile of a decaying histogram of the load, in the manner of Autopilot (an approximation)",
         stabilisation="defer_s",
+        native_s=PERIOD_S,
         upstream=PAPER,
         lacks_at=dict.fromkeys(
             ("scales in without traffic", "scales in for less load", "waits before it shrinks"),

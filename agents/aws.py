@@ -279,19 +279,22 @@ SCALERS = {
         Tracking,
         _KNOB,
         f"AWS target tracking on requests per seat, an approximation {_NOTE}",
+        native_s=POINT_S,
         upstream={"points_out": POINTS_OUT, "points_in": POINTS_IN, "in_cooldown_s": IN_COOLDOWN_S},
     ),
-    "aws-step": ScalerKind(Stepped, _KNOB, f"AWS step policies on requests per seat {_NOTE}"),
+    "aws-step": ScalerKind(Stepped, _KNOB, f"AWS step policies on requests per seat {_NOTE}", native_s=POINT_S),
     "aws-simple": ScalerKind(
         Simple,
         _KNOB,
         f"AWS simple policies with a cooldown on requests per seat {_NOTE}",
+        native_s=POINT_S,
         upstream={"cooldown_s": SIMPLE_COOLDOWN_S},
     ),
     "aws-predictive": ScalerKind(
         Predictive,
         _KNOB,
         f"AWS target tracking and an hourly forecast that only adds, an approximation {_NOTE}",
+        native_s=POINT_S,
         upstream={"buffer_s": PREDICTIVE_BUFFER_S},
     ),
 }

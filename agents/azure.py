@@ -192,6 +192,7 @@ SCALERS = {
         Azure,
         Knob("target", OCCUPANCIES, 0.5, "running + waiting requests per seat at l_SLO, above which one is added"),
         "Azure autoscale rules on requests per seat (documentation only; exact arithmetic is unpublished)",
+        native_s=TIME_GRAIN_S,
         upstream={"cooldown_s": COOLDOWN_S, "duration_s": DURATION_S, "time_grain_s": TIME_GRAIN_S},
     )
 }

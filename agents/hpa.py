@@ -168,6 +168,7 @@ SCALERS = {
         Knob("target", OCCUPANCIES, 0.5, _MEANING),
         "Kubernetes HPA on running + waiting requests per ready replica",
         stabilisation="window_down_s",
+        native_s=SYNC_S,
         upstream=_UPSTREAM,
     ),
     "hpa-external": ScalerKind(
@@ -175,6 +176,7 @@ SCALERS = {
         Knob("target", OCCUPANCIES, 0.5, _MEANING),
         "Kubernetes HPA on the total of running + waiting requests, an external metric",
         stabilisation="window_down_s",
+        native_s=SYNC_S,
         upstream=_UPSTREAM,
     ),
     "hpa-gpu": ScalerKind(
@@ -182,6 +184,7 @@ SCALERS = {
         Knob("target", OCCUPANCIES, 0.5, "compute occupancy, as a share of the sequences at l_SLO"),
         "Kubernetes HPA on compute occupancy in percent, a resource metric",
         stabilisation="window_down_s",
+        native_s=SYNC_S,
         upstream=_UPSTREAM,
         lacks={
             "starts from zero": "a resource metric needs a pod that has it; upstream refuses a minimum of 0 with it"

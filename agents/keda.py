@@ -215,6 +215,7 @@ SCALERS = {
         ),
         "KEDA: to and from zero by activity, from 1 to N by a Kubernetes HPA on the total of requests",
         stabilisation="window_down_s",
+        native_s=SYNC_S,  # of the HPA below; to and from zero it polls every 30 s
         upstream={
             "activation": 0.0,
             "polling_s": POLLING_S,

@@ -178,6 +178,7 @@ SCALERS = {
         Knob("upper", UPPERS, 0.55, "P90 latency over its SLO above which replicas are added"),
         "llm-d's law on KEDA: replicas by the worst of P90 TTFT and P90 TPOT over their SLOs",
         stabilisation="window_down_s",
+        native_s=RECORDING_S,
         lacks_at={
             "counts pending once": "upper = 0.22 is near an idle replica's latency: what starts is multiplied as well"
         },

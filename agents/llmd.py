@@ -267,12 +267,14 @@ SCALERS = {
         LlmdV1,
         _KV_KNOB,
         "llm-d's variant autoscaler V1: one replica more or less by spare KV memory and queue",
+        native_s=INTERVAL_S,
         upstream=dict(UPSTREAM_DEFAULTS["llm-d-wva V1"]),
     ),
     "llmd-v2": ScalerKind(
         LlmdV2,
         _UP_KNOB,
         "llm-d's variant autoscaler V2: replicas by capacity and demand in tokens, at the least cost",
+        native_s=INTERVAL_S,
         upstream=UPSTREAM,
     ),
 }

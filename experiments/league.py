@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments import collect, league_table
+from experiments import collect, league_table, sources
 from experiments.bounds import bounds, with_regret
 from experiments.cells import Cell
 from experiments.compare import TUNING_SEED, identity, open_grid, run_cells, simulate, tuned_grid
@@ -26,6 +26,7 @@ from experiments.results import (
     Finished,
     ResultFolder,
     clear_disk_errors,
+    plain,
     provenance,
     write_csv,
     write_json,
@@ -79,14 +80,16 @@ def _run(args: argparse.Namespace) -> int:
     rows = [_row(entry, grid, stored, frozen, paces) for entry in claims["headline"] if entry["target"] in TARGETS]
     defaults = _defaults(grid, stored)
     about = {
+        "league": study.name,
         "provenance": {**provenance(started, study.seeds.model_dump()), "code": grid.code, "workers": args.workers},
         "budget": args.budget, "tuning_seed": TUNING_SEED, "loads": claims["loads"],
         "standings": {str(target): league_table.standings(rows, target) for target in TARGETS},
         "verdicts": [verdict for verdict in claims["verdicts"] if verdict["target"] in TARGETS],
         "failures": [f"{failure.cell.load.name}: {failure.error}" for failure in failures],
     }  # fmt: skip
-    write(folder, grid, rows, defaults, about)
-    print(league_table.report(rows, defaults, about))
+    about = plain(about | {"rows": rows, "defaults": defaults})  # as it will be read again
+    write(folder, about, {scaler.label: scaler.tuned for scaler in grid.scalers})
+    print(league_table.report(about))
     return 0
 
 
@@ -96,26 +99,28 @@ def at_own_pace(grid: Grid, frozen: FrozenKnobs) -> Paces:
     found: Paces = {}
     for source, scaler, target in grid.frozen_rows():
         pace_s = kinds[scaler.name].native_s if scaler.name in kinds else 0.0
-        if target != PACE_TARGET or pace_s <= 0.0:
+        slower = sources.base(source.case.scenario).cluster.interval_s <= pace_s  # and keeps its own beat anyway
+        if target != PACE_TARGET or pace_s <= 0.0 or slower:
             continue
         cells = [cell for cell in _frozen_cells(grid, source, scaler, frozen, target) if cell.seed == 0]
         found[source.case.name, scaler.label] = [replace(cell, interval_s=pace_s) for cell in cells]
     return found
 
 
-def write(
-    folder: ResultFolder, grid: Grid, rows: Sequence[Mapping[str, Any]], defaults: Sequence[Mapping[str, Any]],
-    about: Mapping[str, Any],
-) -> None:  # fmt: skip
+def write(folder: ResultFolder, about: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """All files of a finished league; results.json comes last and marks it as finished."""
-    settings = {scaler.label: scaler.tuned for scaler in grid.scalers}
     with clear_disk_errors(folder.path):
-        write_csv(folder.path / "league.csv", rows, list(rows[0]))
-        write_csv(folder.path / "defaults.csv", defaults, league_table.DEFAULT_COLUMNS)
+        write_csv(folder.path / "league.csv", about["rows"], list(about["rows"][0]))
+        write_csv(folder.path / "defaults.csv", about["defaults"], league_table.DEFAULT_COLUMNS)
         write_json(folder.path / "settings.json", settings)
-        write_text(folder.path / "report.md", league_table.report(rows, defaults, about))
-        write_text(folder.path / "report.html", league_table.page(rows, about))
+        draw(folder.path, about)
         write_json(folder.path / RESULTS, about)
+
+
+def draw(folder: Path, about: Mapping[str, Any]) -> None:
+    """The tables for people."""
+    write_text(folder / "report.md", league_table.report(about))
+    write_text(folder / "report.html", league_table.page(about))
 
 
 def _row(entry: Mapping[str, Any], grid: Grid, stored: Finished, frozen: FrozenKnobs, paces: Paces) -> dict[str, Any]:

@@ -50,9 +50,9 @@ def by_load(rows: Sequence[Row], target: float) -> dict[str, list[Row]]:
             for name, some in found.items()}  # fmt: skip
 
 
-def report(rows: Sequence[Row], defaults: Sequence[Row], about: Mapping[str, Any]) -> str:
+def report(about: Mapping[str, Any]) -> str:
     """Markdown: how it was done, the standings, the three cheapest of every load, own pace, default settings."""
-    made, loads = about["provenance"], about["loads"]
+    made, loads, rows = about["provenance"], about["loads"], about["rows"]
     lines = ["# The league", "",
              f"`{made['command']}`; {len({row['scaler'] for row in rows})} scalers on {len(loads)} loads, "
              f"{about['budget']:,} simulated control intervals per scaler and load to tune with; "
@@ -63,7 +63,8 @@ def report(rows: Sequence[Row], defaults: Sequence[Row], about: Mapping[str, Any
              "cheaper setting is too far away. Regret is the cost above the clairvoyant bound. Behind a name: 95 % "
              "interval of what it costs above the first, over load blocks. Churn is that of the settings which the "
              "training loads chose."]  # fmt: skip
-    for target, table in about["standings"].items():
+    for target in about["standings"]:
+        table = standings(rows, float(target))
         lines += ["", f"## At {float(target):.2%} of requests within the SLO", "",
                   "| scaler | loads reached | cheapest | within 5 % | median above cheapest | median regret | "
                   "churn/h | us/decision |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
@@ -75,15 +76,16 @@ def report(rows: Sequence[Row], defaults: Sequence[Row], about: Mapping[str, Any
         for name, entries in by_load(rows, float(target)).items():
             podium = [_podium(row) for row in entries[:3]]
             lines.append(f"| {name} | {_number(entries[0]['bound_usd_per_h'], 2)} | {' | '.join(podium)} |")
-    lines += _own_pace(rows) + _at_defaults(defaults)
+    lines += _own_pace(rows) + _at_defaults(about["defaults"])
     return "\n".join(lines) + "\n"
 
 
-def page(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
+def page(about: Mapping[str, Any]) -> str:
     """The league as one HTML file: scalers by loads, coloured by what they cost above the cheapest."""
     environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    tables = [_matrix(rows, float(target), table) for target, table in about["standings"].items()]
+    rows = about["rows"]
+    tables = [_matrix(rows, float(target), standings(rows, float(target))) for target in about["standings"]]
     return environment.get_template("league.html.j2").render(tables=tables, about=about, steps=STEPS)
 
 

@@ -47,8 +47,9 @@ def _scalers() -> tuple[str, list[str], list[list[str]]]:
             if knob is None
             else f"{knob.name} {min(knob.values):g} to {max(knob.values):g}, default {knob.default:g}"
         )
-        rows.append([name, text, kind.summary, kind.stabilisation or "-", _lacks(kind)])
-    return "scalers", ["name", "knob", "summary", "waits by", "lacks"], rows
+        every = f"{kind.native_s:g} s" if kind.native_s else "-"
+        rows.append([name, text, kind.summary, every, kind.stabilisation or "-", _lacks(kind)])
+    return "scalers", ["name", "knob", "summary", "decides every", "waits by", "lacks"], rows
 
 
 def _lacks(kind: ScalerKind) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from experiments import figures, palette, report_data
+from experiments import figures, league, palette, report_data
 from experiments import report_words as words
 from experiments.analysis import percent
 from experiments.palette import Palette
@@ -41,7 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Draw the reports anew; results.json is read, report.html is replaced, nothing else is touched."""
     for folder in args.folders:
-        page = render(_finished(folder))
+        results = _finished(folder)
+        if "league" in results:
+            league.draw(folder, results)
+            print(f"{folder / REPORT}: {(folder / REPORT).stat().st_size / 1e6:.2f} MB")
+            continue
+        page = render(results)
         with clear_disk_errors(folder):
             write_text(folder / REPORT, page)
         print(f"{folder / REPORT}: {len(page.encode()) / 1e6:.2f} MB")
@@ -87,7 +92,8 @@ def _finished(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ResultError(f"{folder} holds no {RESULTS}; give the folder of a finished comparison, see `list runs`")
     results = read_json(path)
-    missing = {"loads", "headline", "scalers", "rows"} - results.keys()
+    missing = {"rows", "standings"} if "league" in results else {"loads", "headline", "scalers", "rows"}
+    missing -= results.keys()
     if missing:
         raise ResultError(f"{path} is not of a comparison (no {', '.join(sorted(missing))}); give another folder")
     return results

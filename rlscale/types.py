@@ -317,7 +317,7 @@ class ScalerKind:
     summary: str
     upstream: dict[str, Any] | None = None  # default settings of the product it models, shown as a row of their own
     stabilisation: str = ""  # the parameter, seconds, for which it waits before it scales in; "": it has none
-    native_s: float = 0.0  # between two decisions of the product, where that is less than 15 s
+    native_s: float = 0.0  # between two decisions of the product it models; 0: as often as it is asked
     lacks: dict[str, str] = field(default_factory=dict)  # properties of rlscale.checks its model lacks -> why
     lacks_at: dict[str, str] = field(default_factory=dict)  # those lacking with some other settings than the default
 

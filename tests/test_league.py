@@ -75,6 +75,14 @@ def test_products_run_at_their_own_pace_and_at_their_defaults_too(finished: Path
     assert 'id="at-0.999"' in (finished / "report.html").read_text()
 
 
+def test_its_report_can_be_drawn_anew(finished: Path) -> None:
+    before = {name: (finished / name).read_text() for name in ("report.md", "report.html")}
+    for name in before:
+        (finished / name).unlink()
+    assert main(["report", str(finished)]) == 0
+    assert {name: (finished / name).read_text() for name in before} == before
+
+
 def test_a_league_that_is_killed_ends_as_one_that_is_not(
     finished: Path, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +119,11 @@ def test_the_league_study_names_every_scenario_and_asks_for_every_scaler() -> No
     assert {entry.name for entry in study.scenarios} == set(scenario_names())
     assert {entry.name for entry in study.scalers} == set(scan("agents", "SCALERS"))
     assert len(study.traces) >= 12
+
+
+def test_every_product_says_how_often_it_decides() -> None:
+    silent = {name for name, kind in scan("agents", "SCALERS").items() if kind.upstream and not kind.native_s}
+    assert silent == {"gcp-mig"}  # which publishes none
 
 
 def row(load: str, scaler: str, usd: float | None, **more: Any) -> dict[str, Any]:
