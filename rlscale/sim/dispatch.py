@@ -1,0 +1,82 @@
+"""Which replica a request goes to, and where it waits when there is none. A request never moves once it runs.
+
+Scalar code over the records of one cluster. `ready` lists the replicas that take requests, in the order of their
+number; `flow.ready` says how many they are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rlscale.sim import luck
+from rlscale.sim.luck import kernel
+from rlscale.sim.request_records import HASHED, LEAST_OUTSTANDING, NOBODY, POWER_OF_TWO, SERVES
+
+BALANCE = 12  # stream of luck
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@kernel
+def list_ready(replicas, ready, flow):
+    """After the fleet has changed: the replicas that take requests."""
+    count = 0
+    for r in range(replicas.shape[0]):
+        if replicas[r].state == SERVES:
+            ready[count] = r
+            count += 1
+    flow.ready = count
+
+
+@kernel
+def choose(balancer, key, seed, replicas, outstanding, ready, flow):
+    """The replica for a request; there is at least one that takes it."""
+    count = flow.ready
+    flow.turn += 1
+    turn = flow.turn % count
+    if balancer == LEAST_OUTSTANDING:
+        chosen = ready[turn]
+        fewest = outstanding[chosen]
+        for k in range(1, count):
+            at = turn + k
+            r = ready[at if at < count else at - count]
+            if outstanding[r] < fewest:
+                chosen = r
+                fewest = outstanding[r]
+        return chosen
+    if balancer == POWER_OF_TWO and count > 1:
+        first = int(luck.uniform(seed, BALANCE, 0, flow.turn, 0) * count)
+        other = int(luck.uniform(seed, BALANCE, 1, flow.turn, 0) * (count - 1))
+        a, b = ready[first], ready[other + 1 if other >= first else other]
+        return a if outstanding[a] <= outstanding[b] else b
+    if balancer == HASHED:
+        # Highest random weight: of a changed fleet only the keys of the replicas that came or went move.
+        chosen = ready[0]
+        heaviest = np.uint64(0)
+        for k in range(count):
+            weight = luck.bits(np.uint64(key) * _MIX, BALANCE, 2, ready[k], 0)
+            if k == 0 or weight > heaviest:
+                chosen = ready[k]
+                heaviest = weight
+        return chosen
+    return ready[turn]
+
+
+@kernel
+def wait_for_any(i, requests, flow):
+    """Nobody takes requests: into the service's own queue."""
+    requests[i].next = NOBODY
+    if flow.waiting == 0:
+        flow.head = i
+    else:
+        requests[flow.tail].next = i
+    flow.tail = i
+    flow.waiting += 1
+
+
+@kernel
+def first_of_any(requests, flow):
+    """Take the head of the service's own queue."""
+    i = flow.head
+    flow.head = requests[i].next
+    flow.waiting -= 1
+    return i

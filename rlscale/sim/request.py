@@ -1,0 +1,248 @@
+"""Requests on a changing fleet, event by event: arrivals, ends of runs, replicas that come, drain and go.
+
+Equal to `naive.py` in all that happens; between events a replica's iterations are one closed form (see replica.py).
+Counters and histograms are those of the fluid engine, so that nobody outside sees which engine runs. Scalar code over
+the records of one cluster. Knows no nodes, no targets and no observations.
+"""
+
+from __future__ import annotations
+
+import math
+
+from rlscale.sim.dispatch import choose, first_of_any, list_ready, wait_for_any
+from rlscale.sim.heaps import place_replica
+from rlscale.sim.histogram import INF_BIN, bin_of
+from rlscale.sim.luck import kernel
+from rlscale.sim.replica import FOREVER_S, begin, end_run, join_queue, next_finished, shorten
+from rlscale.sim.request_records import DRAINS, GONE, NOBODY, SERVES
+
+
+@kernel
+def run_until(until_s, c, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+              spec, log):  # fmt: skip
+    """Everything that happens before `until_s`; of one instant, the ends of runs before arrivals."""
+    while True:
+        r = heap[0]
+        end_s = replicas[r].end_s
+        arrival_s = arrivals[flow.next].at_s if flow.next < flow.upto else FOREVER_S
+        if end_s <= arrival_s:
+            if end_s >= until_s:
+                return
+            _end(end_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
+        else:
+            if arrival_s >= until_s:
+                return
+            _arrive(arrivals[flow.next], c, flow, replicas, requests, decode, heap, outstanding, ready, some,
+                    servers, hist, spec, log)  # fmt: skip
+            flow.next += 1
+
+
+@kernel
+def serve_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+               log):  # fmt: skip
+    """A replica takes requests from now on, those first that found none."""
+    replicas[r].state = SERVES
+    outstanding[r] = 0
+    list_ready(replicas, ready, flow)
+    while flow.waiting > 0:
+        i = first_of_any(requests, flow)
+        dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+                 log)  # fmt: skip
+
+
+@kernel
+def drain_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+               log):  # fmt: skip
+    """A replica takes no more requests; those that wait for it go elsewhere."""
+    q = replicas[r]
+    q.state = DRAINS
+    list_ready(replicas, ready, flow)
+    waiting, i = q.waiting, q.wait_head
+    q.waiting = 0
+    outstanding[r] -= waiting
+    for _ in range(waiting):
+        after = requests[i].next
+        dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+                 log)  # fmt: skip
+        i = after
+
+
+@kernel
+def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+           spec, log):  # fmt: skip
+    """A replica is gone: what ran on it is lost, or asked for again; what waited goes elsewhere."""
+    if replicas[r].state == SERVES:
+        drain_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+                   spec, log)  # fmt: skip
+    q = replicas[r]
+    q.state = GONE
+    q.end_s = FOREVER_S
+    place_replica(q.place, heap, replicas)
+    prefilling, i, last = q.prefilling, q.fill_head, q.last
+    decoding = q.decoding
+    q.prefilling = q.decoding = q.passes = q.prompts = 0
+    q.held = q.reserved = 0.0
+    outstanding[r] = 0
+    for _ in range(prefilling):
+        after = requests[i].next
+        _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+               spec, log)  # fmt: skip
+        i = after
+    # In the order in which they began to decode.
+    first = last
+    if decoding > 0:
+        while requests[first].before != NOBODY:
+            first = requests[first].before
+    i = first
+    for _ in range(decoding):
+        after = requests[i].after
+        _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+               spec, log)  # fmt: skip
+        i = after
+
+
+@kernel
+def dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+             log):  # fmt: skip
+    """To the replica that the balancer chooses, which begins at once if it is idle."""
+    if flow.ready == 0:
+        wait_for_any(i, requests, flow)
+        return
+    r = choose(spec.balancer, requests[i].key, c.seed, replicas, outstanding, ready, flow)
+    q = replicas[r]
+    first = q.waiting == 0
+    join_queue(i, r, replicas, requests)
+    outstanding[r] += 1
+    if q.passes == 0:
+        _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
+    elif first and q.prompts == 0:
+        # A full batch does not change for it, unless it gives up before.
+        full = q.prefilling + q.decoding >= servers[q.pool].seats
+        if shorten(requests[i].asked_s + spec.timeout_s if full else now_s, r, replicas):
+            place_replica(q.place, heap, replicas)
+
+
+@kernel
+def _arrive(arrival, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log):
+    c.arrived += 1.0
+    if arrival.prompt + arrival.output > spec.largest_kv_tokens:
+        _drop(c, hist)
+        return
+    i = flow.free
+    job = requests[i]
+    flow.free = job.next
+    flow.active += 1
+    job.number = arrival.number
+    job.arrived_s = job.asked_s = arrival.at_s
+    job.prompt, job.output, job.key = arrival.prompt, arrival.output, arrival.key
+    job.to_process, job.done, job.made = arrival.prompt, 0.0, 0
+    c.queued += 1.0
+    dispatch(arrival.at_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+             spec, log)  # fmt: skip
+
+
+@kernel
+def _end(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log):
+    """The run of a replica is over: answers that are complete leave, the next run begins."""
+    end_run(now_s, r, replicas, requests, decode, some)
+    for k in range(some[0]):
+        _first_token(some[k + 1], c, requests, hist)
+    while True:
+        i = next_finished(r, replicas, requests, decode)
+        if i == NOBODY:
+            break
+        outstanding[r] -= 1
+        _finish(now_s, i, c, requests, hist, spec, log)
+        _free(i, requests, flow)
+    _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
+
+
+@kernel
+def _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log):
+    q = replicas[r]
+    waiting = q.waiting
+    some[0] = 0
+    begin(now_s, r, spec.timeout_s, replicas, requests, decode, servers[q.pool], some)
+    for k in range(some[0]):
+        outstanding[r] -= 1
+        _drop(c, hist)
+        _free(some[k + 1], requests, flow)
+    c.left += waiting - q.waiting
+    place_replica(q.place, heap, replicas)
+
+
+@kernel
+def _first_token(i, c, requests, hist):
+    ttft_s = requests[i].ttft_s
+    c.admitted += 1.0
+    c.ttft_sum_s += ttft_s
+    hist[0, bin_of(ttft_s)] += 1.0
+
+
+@kernel
+def _finish(now_s, i, c, requests, hist, spec, log):
+    job = requests[i]
+    tpot_s = (now_s - job.token_s) / (job.output - 1.0) if job.output > 1.0 else 0.0
+    e2e_s = now_s - job.arrived_s
+    c.finished += 1.0
+    c.output_tokens += job.output
+    c.total_tokens += job.output + job.prompt
+    late = job.ttft_s > spec.ttft_s + job.prompt * spec.ttft_s_per_token
+    if job.output > 1.0:
+        c.tpot_sum_s += tpot_s
+        c.tpot_count += 1.0
+        hist[1, bin_of(tpot_s)] += 1.0
+        late = late or tpot_s > spec.tpot_s
+    hist[2, bin_of(e2e_s)] += 1.0
+    if late:
+        c.missed += 1.0
+    if 0 <= job.number < log.shape[0]:
+        log[job.number, 0] = job.ttft_s
+        log[job.number, 1] = tpot_s
+        log[job.number, 2] = e2e_s
+
+
+@kernel
+def _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+           spec, log):  # fmt: skip
+    """A request whose replica has gone."""
+    job = requests[i]
+    if requeue:
+        job.asked_s = now_s
+        job.to_process, job.done, job.made = job.prompt, 0.0, 0
+        c.queued += 1.0
+        dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+                 log)  # fmt: skip
+        return
+    c.lost += 1.0
+    c.missed += 1.0
+    hist[1:, INF_BIN] += 1.0
+    if job.made == 0:
+        hist[0, INF_BIN] += 1.0
+    _free(i, requests, flow)
+
+
+@kernel
+def _drop(c, hist):
+    c.dropped += 1.0
+    c.missed += 1.0
+    hist[:, INF_BIN] += 1.0
+
+
+@kernel
+def _free(i, requests, flow):
+    requests[i].next = flow.free
+    flow.free = i
+    flow.active -= 1
+
+
+@kernel
+def in_system(flow):
+    """Requests that wait or run."""
+    return flow.active
+
+
+@kernel
+def next_event_s(replicas, heap):
+    """When the next run ends."""
+    return min(replicas[heap[0]].end_s, math.inf)

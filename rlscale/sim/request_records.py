@@ -1,0 +1,58 @@
+"""The state of the request engine as records: one replica, one request on its way, one pool's law. Layout only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# What a replica does with requests. Its place among the slots of its pool is its number.
+GONE, SERVES, DRAINS = 0, 1, 2
+NOBODY = -1  # the end of a list
+
+REPLICA = np.dtype(
+    [
+        ("state", "i8"), ("pool", "i8"),
+        # The run under way: equal batches back to back, or one iteration with prompts in it.
+        ("begun_s", "f8"), ("end_s", "f8"), ("passes", "i8"), ("prompts", "i8"),
+        ("first_s", "f8"), ("growth_s", "f8"),  # duration of its first iteration, and what each further one adds
+        ("iteration", "i8"),  # iterations before this run
+        ("decoding", "i8"), ("prefilling", "i8"), ("waiting", "i8"),
+        ("held", "f8"), ("reserved", "f8"),  # KV tokens of what decodes, and of prompts under way
+        ("wait_head", "i8"), ("wait_tail", "i8"), ("fill_head", "i8"), ("fill_tail", "i8"),
+        ("last", "i8"),  # the sequence that began to decode last
+        ("place", "i8"),  # in the heap of replicas by the end of their run
+    ]
+)  # fmt: skip
+
+REQUEST = np.dtype(
+    [
+        ("number", "i8"), ("arrived_s", "f8"), ("asked_s", "f8"), ("prompt", "f8"), ("output", "f8"),
+        ("to_process", "f8"), ("done", "f8"), ("chunk", "f8"),  # prompt tokens: in all, so far, in this iteration
+        ("made", "i8"),  # tokens, as long as it does not decode
+        ("base", "i8"), ("ends", "i8"),  # its replica's iteration with no token made; the one that makes its last
+        ("ttft_s", "f8"), ("token_s", "f8"),  # time to and time of the first token
+        ("next", "i8"), ("before", "i8"), ("after", "i8"),  # in a queue; among those that decode, by their beginning
+        ("place", "i8"),  # in its replica's heap of those that decode, by their end
+        ("key", "i8"),  # session or prefix
+    ]
+)  # fmt: skip
+
+# What every replica of a pool is like.
+SERVER = np.dtype(
+    [(name, "f8") for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "seats", "kv_capacity_tokens", "chunk_tokens")]
+)
+
+# The requests of a cluster: what comes next, who has no replica, which records are free.
+FLOW = np.dtype(
+    [
+        ("next", "i8"), ("upto", "i8"),  # arrivals of the present sub-step: from, to
+        ("free", "i8"),  # head of the list of free records
+        ("active", "i8"),  # requests on their way
+        ("head", "i8"), ("tail", "i8"), ("waiting", "i8"),  # the queue of those that no replica takes
+        ("turn", "i8"), ("ready", "i8"),  # dispatches so far; replicas that take requests
+    ]
+)  # fmt: skip
+
+# An arrival: when, lengths, session or prefix, its number in the log (or nobody's).
+ARRIVAL = np.dtype([("at_s", "f8"), ("prompt", "f8"), ("output", "f8"), ("key", "i8"), ("number", "i8")])
+
+ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED = 0, 1, 2, 3  # balancers
