@@ -43,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
     rows = []
     for name in names:
         rows.append(judge(get_scenario(name), args.seed))
-        print("{name:14} bound {bound_usd_per_h:8.2f} USD/h, executed {executed_usd_per_h:8.2f}, gap {gap:+.2%}".format(
-            **rows[-1]), flush=True)  # fmt: skip
+        print(_line(rows[-1]), flush=True)
     big = large(args.seed)
     args.out.mkdir(parents=True)
     command = f"python -m experiments foresight --seed {args.seed} --out {args.out}"
@@ -53,6 +52,13 @@ def run(args: argparse.Namespace) -> int:
     write_text(args.out / "report.md", report(rows, big, command))
     print(report(rows, big, command))
     return 0
+
+
+def _line(row: dict[str, Any]) -> str:
+    executed = (
+        f"executed {row['executed_usd_per_h']:8.2f}, gap {row['gap']:+.2%}" if row["gap"] == row["gap"] else "no plan"
+    )
+    return f"{row['name']:15} bound {row['bound_usd_per_h']:8.2f} USD/h, {executed}"
 
 
 def judge(scenario: Scenario, seed: int) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _cell(entry: Row, entries: Sequence[Row]) -> dict[str, Any]:
     regret = "" if entry["regret"] is None else f"; {entry['regret']:+.1%} on the bound"
     sign = "at most " if entry["status"] == "above" else ""
     cost = f"{sign}{entry['usd_per_h']:.2f} USD/h; {above:+.1%}{_difference(entry)} on the cheapest{regret}"
-    return {"text": f"{100.0 * above:.0f}", "grade": str(sum(above > step for step in STEPS)), "said": cost}
+    mark = "≤" if entry["status"] == "above" else ""
+    return {"text": f"{mark}{100.0 * above:.0f}", "grade": str(sum(above > step for step in STEPS)), "said": cost}
 
 
 def _above(entry: Row, entries: Sequence[Row]) -> float:
