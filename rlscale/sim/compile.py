@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,7 @@ class Tables:
     grid: NDArray[np.float64]  # (P, hours, 2) gCO2 and USD per kWh, from Monday 00:00
     work: NDArray[np.float64]  # (loads, cells) deferrable tokens that have come so far
     degraded: NDArray[np.int64]  # (token laws,) which law takes the place of each while answers are cut
+    laws: tuple[TokenLaw, ...]
     held: int  # intervals that the HPA looks back before it lets a target fall
 
 
@@ -77,6 +79,7 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, k
         _grid(spec),
         _work(loads),
         degraded,
+        tuple(laws),
         max(1, math.ceil(spec.actuator.stabilization_s / spec.interval_s - 1e-9)),
     )
 
@@ -224,8 +227,22 @@ def _law_records(loads: Sequence[Load]) -> Records:
         row["poisson"], row["burstiness"] = load.law == "poisson", max(1.0, load.burstiness)
         row["continues"] = load.continues
         row["returns"] = 1.0 - math.exp(-load.step_s / load.think_s) if load.continues > 0.0 else 0.0
+        row["stretch"] = weibull_stretch(load.burstiness)
         row["bursty"], row["company"] = load.burstiness > 1.0, company_table(float(f"{max(1.0, load.burstiness):.3g}"))
     return record
+
+
+@lru_cache(maxsize=256)
+def weibull_stretch(burstiness: float) -> float:
+    """The power of an exponential gap whose squared coefficient of variation is the `burstiness`."""
+    if burstiness <= 1.0:
+        return 1.0
+    low, high = 1.0, 8.0  # 1 is exponential; 8 has a squared coefficient of variation of 12 869
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        spread = math.gamma(1.0 + 2.0 * middle) / math.gamma(1.0 + middle) ** 2 - 1.0
+        low, high = (middle, high) if spread < burstiness else (low, middle)
+    return low
 
 
 def _blocks(loads: Sequence[Load], laws: list[TokenLaw], substep_s: float) -> tuple[NDArray[np.int64], int]:

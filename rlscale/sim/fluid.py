@@ -15,11 +15,11 @@ from __future__ import annotations
 import math
 
 from rlscale.sim import lifecycle, luck
+from rlscale.sim.books import keep_books, scrape_fleet
 from rlscale.sim.company import companions
 from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_draining
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
-from rlscale.sim.power import consume
 from rlscale.sim.records import ADMITTED, BEFORE, BEHIND, NOW, PROGRESS, TTFT_MEAN, TTFT_OK
 from rlscale.sim.spread import spread
 from rlscale.sim.tables import CLASSES, EACH, POINTS, SETS
@@ -74,18 +74,8 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         if spec.has_work:
             take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
         _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
-        for p in range(pools.shape[0]):
-            q = pools[p]
-            if not frozen:
-                q.ready_s += h * q.ready
-                q.pending_s += h * q.pending
-                q.draining_s += h * q.draining
-                q.node_s += h * q.nodes_billed
-                if pool_spec[p].standby:
-                    q.standby_s += h * q.standby
-                    q.stopped_s += h * q.nodes_stopped
-                if spec.energy:
-                    consume(now_s, c, q, spec, pool_spec[p], demands[kind, p], grid[p])
+        if not frozen:
+            keep_books(now_s, c, pools, spec, pool_spec, demands, kind, grid)
         # After all books: what has drained by now was there until now, and its node may change pools.
         for p in range(pools.shape[0]):
             if pools[p].draining > 0:
@@ -94,7 +84,11 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
             c.thinking += law.continues * (c.finished - finished)
         c.step += 1
         if step + 1 == spec.scrape_step:
-            _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, kind, demands)
+            scrape_fleet(c, pools, scrape, pool_scrape, spec)
+            for p in range(pools.shape[0]):
+                q = pools[p]
+                taken = q.running * demands[kind, p].k
+                pool_scrape[p].memory = taken / (q.ready * pool_spec[p].kv_capacity_tokens) if q.ready > 0 else 0.0
             if hist_scrape.shape[0] > 0:
                 hist_scrape[BEFORE] = hist_scrape[NOW]
                 hist_scrape[NOW] = hist[:2]
@@ -457,32 +451,3 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
         if ttft > spec.ttft_s + table[k, 0] * spec.ttft_s_per_token:
             c.missed += weight
     c.admitted += part
-
-
-@kernel
-def _scrape(c, pools, scrape, pool_scrape, spec, pool_spec, kind, demands):
-    """What a metrics server would read at this instant."""
-    scrape.t_s = c.step * spec.substep_s
-    scrape.arrived = c.arrived
-    scrape.admitted = c.admitted
-    scrape.finished = c.finished
-    scrape.dropped = c.dropped
-    scrape.lost = c.lost
-    scrape.missed = c.missed
-    scrape.ttft_sum_s = c.ttft_sum_s
-    scrape.tpot_sum_s = c.tpot_sum_s
-    scrape.tpot_count = c.tpot_count
-    scrape.output_tokens = c.output_tokens
-    scrape.total_tokens = c.total_tokens
-    scrape.churn = c.churn
-    scrape.waiting = max(0.0, c.queued - c.left)
-    running = 0.0
-    for p in range(pools.shape[0]):
-        q = pools[p]
-        running += q.running
-        pool_scrape[p].ready = q.ready
-        pool_scrape[p].running = q.running
-        pool_scrape[p].memory = (
-            q.running * demands[kind, p].k / (q.ready * pool_spec[p].kv_capacity_tokens) if q.ready > 0 else 0.0
-        )
-    scrape.running = running

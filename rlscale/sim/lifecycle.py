@@ -156,17 +156,22 @@ def advance(now_s, number, pools, nodes, slots, spec, pool_specs, events):
 
 @kernel
 def drained_all(now_s, number, pools, nodes, slots, spec, pool_specs, events):
-    """Every draining replica has finished its requests: all of them go, or lie down where standby is short."""
-    pool, pool_spec = pools[number], pool_specs[number]
+    """Every draining replica has finished its requests."""
     for i in range(slots.shape[1]):
-        slot = slots[number, i]
-        if slot.state == DRAINING:
-            if short_of_standby(pool, pool_spec) and nodes[number, i // pool_spec.slots_per_node].state == UP:
-                pool.draining -= 1
-                lay_down(now_s, i, number, pool, nodes[number], slot, spec, pool_spec, events)
-            else:
-                free_slot(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
-    pool.next_event_s = next_event(nodes[number], slots[number])
+        if slots[number, i].state == DRAINING:
+            drained(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
+    pools[number].next_event_s = next_event(nodes[number], slots[number])
+
+
+@kernel
+def drained(now_s, i, number, pools, nodes, slots, spec, pool_specs, events):
+    """A draining replica has finished its requests: it goes, or lies down where standby is short."""
+    pool, pool_spec = pools[number], pool_specs[number]
+    if short_of_standby(pool, pool_spec) and nodes[number, i // pool_spec.slots_per_node].state == UP:
+        pool.draining -= 1
+        lay_down(now_s, i, number, pool, nodes[number], slots[number, i], spec, pool_spec, events)
+    else:
+        free_slot(now_s, i, number, pools, nodes, slots, spec, pool_specs, events)
 
 
 @kernel

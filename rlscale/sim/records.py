@@ -99,16 +99,17 @@ SPEC = np.dtype(
         ("tolerance", "f8"), ("fails", "i8"), ("requeue", "i8"), ("energy", "i8"), ("pue", "f8"),
         ("rejects", "i8"), ("degrades", "i8"), ("max_waiting", "f8"),
         ("has_work", "i8"), ("work_pass_s", "f8"), ("deadline_steps", "i8"),
+        ("balancer", "i8"), ("largest_kv_tokens", "f8"),  # of the request engine
     ]
     + [(f"k_{field.name}", "f8") for field in fields(Kappa)]
 )  # fmt: skip
 
 # How a load's values become counts, and how its requests gather below a sub-step (see company.py).
 # Sessions: `continues`, share of the answers that are followed by another request; `returns`, share of the thinking
-# users who send theirs within a sub-step.
+# users who send theirs within a sub-step. `stretch`: exponent that makes an exponential gap a Weibull one as bursty.
 LAW = np.dtype(
     [("poisson", "i8"), ("bursty", "i8"), ("burstiness", "f8"), ("continues", "f8"), ("returns", "f8"),
-     ("company", "f8", (KNOTS,))]
+     ("company", "f8", (KNOTS,)), ("stretch", "f8")]
 )  # fmt: skip
 
 POOL_SPEC = np.dtype(

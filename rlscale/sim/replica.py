@@ -68,7 +68,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
         return
     q.first_s = (
         server.c0_s + server.c1_s * (prompts + q.decoding) + server.c2_s * tokens + server.c3_s * q.held
-        + server.c4_s * square
+        + server.c4_s * square + q.extra_s
     )  # fmt: skip
     q.growth_s = server.c3_s * q.decoding
     q.passes = 1 if prompts > 0 else _passes(r, timeout_s, replicas, requests, decode, server)

@@ -7,8 +7,6 @@ the records of one cluster. Knows no nodes, no targets and no observations.
 
 from __future__ import annotations
 
-import math
-
 from rlscale.sim.dispatch import choose, first_of_any, list_ready, wait_for_any
 from rlscale.sim.heaps import place_replica
 from rlscale.sim.histogram import INF_BIN, bin_of
@@ -237,12 +235,17 @@ def _free(i, requests, flow):
 
 
 @kernel
-def in_system(flow):
-    """Requests that wait or run."""
-    return flow.active
+def drop_waiting(i, c, requests, flow, hist):
+    """A request that no replica took has waited too long."""
+    c.left += 1.0
+    _drop(c, hist)
+    _free(i, requests, flow)
 
 
 @kernel
-def next_event_s(replicas, heap):
-    """When the next run ends."""
-    return min(replicas[heap[0]].end_s, math.inf)
+def turn_away(count, c, hist):
+    """Requests that are not let in."""
+    c.arrived += count
+    c.dropped += count
+    c.missed += count
+    hist[:, INF_BIN] += count

@@ -10,11 +10,12 @@ NOBODY = -1  # the end of a list
 
 REPLICA = np.dtype(
     [
-        ("state", "i8"), ("pool", "i8"),
+        ("state", "i8"), ("pool", "i8"), ("moves", "i8"),  # its queue has to go elsewhere
         # The run under way: equal batches back to back, or one iteration with prompts in it.
         ("begun_s", "f8"), ("end_s", "f8"), ("passes", "i8"), ("prompts", "i8"),
         ("first_s", "f8"), ("growth_s", "f8"),  # duration of its first iteration, and what each further one adds
         ("iteration", "i8"),  # iterations before this run
+        ("extra_s", "f8"),  # what deferrable sequences add to an iteration
         ("decoding", "i8"), ("prefilling", "i8"), ("waiting", "i8"),
         ("held", "f8"), ("reserved", "f8"),  # KV tokens of what decodes, and of prompts under way
         ("wait_head", "i8"), ("wait_tail", "i8"), ("fill_head", "i8"), ("fill_tail", "i8"),

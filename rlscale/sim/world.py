@@ -64,9 +64,7 @@ class SimWorld:
         self.cluster, self.pool = records((n,), CLUSTER), records((n, p), POOL)
         self.node = records((n, p, max(nodes for nodes, _ in slots)), NODE)
         self.slot = records((n, p, max(count for _, count in slots)), SLOT)
-        self.queue = np.zeros((n, _power_of_two(spec.timeout_s / spec.substep_s + 3)))
-        self.cells = np.zeros((n, p, self._ring(), COLUMNS))
-        self.classes = np.zeros((n, p, CLASSES, 2))
+        self._engine = self._make_engine()
         self.hist = np.zeros((n, 3, BINS))
         self.scrape, self.scrape_before = records((n,), SCRAPE), records((n,), SCRAPE)
         self.pool_scrape = records((n, p), POOL_SCRAPE)
@@ -99,8 +97,8 @@ class SimWorld:
         # Views are made anew each time: in a pickled world, those kept from before would be copies.
         state = tuple(
             _words(array)
-            for array in (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes,
-                          self.hist, self.scrape, self.scrape_before, self.pool_scrape, self.events)
+            for array in (self.cluster, self.pool, self.node, self.slot, *self._engine, self.hist, self.scrape,
+                          self.scrape_before, self.pool_scrape, self.events)
         )  # fmt: skip
         self.hist_scrape[rows] = 0.0
         t = self.tables
@@ -109,6 +107,7 @@ class SimWorld:
                              t.pool_spec, t.supply)  # fmt: skip
         if self._thinking.any():
             self.cluster["thinking"][rows] = self._thinking[loads]
+        self._begin_rows(rows)
 
     def apply(self, target: NDArray[Any], standby: NDArray[Any] | None = None) -> None:
         """Bounded targets (n, P) for the coming interval, and replicas to keep in standby where that changes; in force
@@ -125,7 +124,7 @@ class SimWorld:
 
     def wait_rows(self, rows: Sequence[int] | Ints) -> None:
         """Let one control interval pass for some rows only."""
-        _words(self.scrape_before)[rows] = _words(self.scrape)[rows]
+        self._keep_scrapes(rows)
         arrays = self._arrays()
         for r in rows:
             fluid.run_batch(int(r), int(r) + 1, False, *arrays)
@@ -163,6 +162,20 @@ class SimWorld:
     def event_log(self, row: int) -> Floats:
         """(events, 4): time, kind (see records.py), pool, number."""
         return np.array(self.events[row, 1 : 1 + int(self.events[row, 0, 0])])
+
+    def _keep_scrapes(self, rows: Sequence[int] | Ints) -> None:
+        _words(self.scrape_before)[rows] = _words(self.scrape)[rows]
+
+    def _make_engine(self) -> tuple[NDArray[Any], ...]:
+        """State of the engine alone; what is returned is cleared when rows begin anew."""
+        n, p = self.n, self.pools
+        self.queue = np.zeros((n, _power_of_two(self.spec.timeout_s / self.spec.substep_s + 3)))
+        self.cells = np.zeros((n, p, self._ring(), COLUMNS))
+        self.classes = np.zeros((n, p, CLASSES, 2))
+        return (self.queue, self.cells, self.classes)
+
+    def _begin_rows(self, rows: Ints) -> None:
+        """What the engine does with cleared rows: for a fluid, nothing."""
 
     def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
