@@ -20,7 +20,7 @@ from rlscale.feedback import charged_usd, weighed
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
 from rlscale.sim.luck import kernel
-from rlscale.sim.world import SimWorld
+from rlscale.sim.worlds import make_world
 from rlscale.types import Floats, Ints, Load, Observation
 
 EPISODE_INTERVALS = 240
@@ -39,15 +39,16 @@ class ClusterBatch:
     """
 
     def __init__(
-        self, scenario: Scenario, loads: Sequence[Load], n: int, actions: ActionMap | None = None, threads: int = 1
-    ) -> None:
+        self, scenario: Scenario, loads: Sequence[Load], n: int, actions: ActionMap | None = None, threads: int = 1,
+        engine: str = "fluid",
+    ) -> None:  # fmt: skip
         self.scenario, self.known, self.loads, self.n = scenario, scenario.limits, list(loads), n
         self.actions: ActionMap = Headroom() if actions is None else actions
         self.scale = scale_of(scenario, self.loads)
         self.interval_cells = scenario.cluster.substeps
         self._beginnings = Beginnings(self.loads, self.known)
         zero = np.zeros(n, np.int64)
-        self.world = SimWorld(scenario.cluster, self.loads, [0] * n, self.known.min_replicas, threads=threads)
+        self.world = make_world(engine, scenario.cluster, self.loads, [0] * n, self.known.min_replicas, threads=threads)
         self.monitor = Monitor(self.world, self.known)
         self.features = FeatureExtractor(self.known, scenario.cluster.interval_s, n)
         self._price = np.array(

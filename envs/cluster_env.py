@@ -27,8 +27,10 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], Any]):
     metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012 (Gymnasium's)
 
     def __init__(
-        self, scenario: str = "chat", split: Split = "train", action: str = "headroom", render_mode: str | None = None
-    ) -> None:
+        self, scenario: str = "chat", split: Split = "train", action: str = "headroom", render_mode: str | None = None,
+        engine: str = "fluid",
+    ) -> None:  # fmt: skip
+        self.engine = engine
         self.scenario, self.split, self.render_mode = get_scenario(scenario), split, render_mode
         self.known = self.scenario.limits
         self.actions = action_map(action)
@@ -47,7 +49,7 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], Any]):
         load_seed = int(chosen.get("load_seed", self.np_random.integers(0, 1_000_000)))
         luck, first = int(chosen.get("luck_seed", load_seed)), int(chosen.get("first_cell", 0))
         self.load = self.scenario.sample_load(self.split, load_seed)
-        self.batch = ClusterBatch(self.scenario, [self.load], 1, self.actions)
+        self.batch = ClusterBatch(self.scenario, [self.load], 1, self.actions, engine=self.engine)
         whole = max(1, (len(self.load.values) - first) // self.scenario.cluster.substeps)
         length = np.array([int(chosen.get("intervals", whole))])
         self.batch.begin(np.array([0]), np.array([0]), np.array([first]), np.array([luck], np.uint64), length)

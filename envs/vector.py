@@ -36,7 +36,9 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
         threads: int = 1,
         start_spread: float = 1.0,
         render_mode: str | None = None,
+        engine: str = "fluid",
     ) -> None:
+        self.engine = engine
         self.num_envs, self.render_mode, self.split, self.count = num_envs, render_mode, split, loads
         self.scenario = scenario if isinstance(scenario, Scenario) else get_scenario(scenario)
         self.length, self.threads, self.start_spread = episode_intervals, threads, start_spread
@@ -56,7 +58,8 @@ class ClusterVectorEnv(VectorEnv[Any, Any, Any]):
             number = int(np.random.default_rng().integers(0, 2**31)) if base is None else base
             self.rng = np.random.default_rng([number, 1])
             picked = [self.scenario.sample_load(self.split, number * self.count + i) for i in range(self.count)]
-            self.batch = ClusterBatch(self.scenario, picked, self.num_envs, self.actions, self.threads)
+            self.batch = ClusterBatch(self.scenario, picked, self.num_envs, self.actions, self.threads,
+                                      self.engine)  # fmt: skip
             self.windows = Windows(picked, self.batch.interval_cells, self.length, self.rng, self.start_spread)
         self.batch.begin(np.arange(self.num_envs), *self.windows.draw(self.num_envs))
         self.batch.age = self.rng.integers(1, max(2, self.length), self.num_envs)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import sources
+from experiments.cases import LoadCase
 from experiments.grid import Grid, Source
 from experiments.pool import run_all
 from experiments.results import CELLS, ResultFolder, read_json, write_json
-from experiments.study import LoadCase
 from rlscale.clairvoyant import future
 
 Bounds = Mapping[str, Mapping[float, float]]  # load -> target -> USD per hour

@@ -17,8 +17,9 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments import sources, stats
+from experiments.cases import LoadCase
 from experiments.results import ResultFolder, plain, write_json
-from experiments.study import LoadCase, outside
+from experiments.study import outside
 from rlscale.loop import RunResult, run
 from rlscale.registry import get
 from rlscale.scenario import Scenario
@@ -53,6 +54,7 @@ class Cell:
     split: Split
     seed: int
     code: str  # digest of the simulator's source
+    engine: str = "fluid"
     interval_s: float | None = None  # between decisions, where that is not the cluster's own
 
     @property
@@ -69,7 +71,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
     if cell.interval_s is not None:
         scenario = deciding_every(scenario, cell.interval_s)
     scaler = build_scaler(cell.setting, scenario, learnt(cell.setting.name, cell.load))
-    result = run(scenario, scaler, load, cell.seed, cell.setting.name)
+    result = run(scenario, scaler, load, cell.seed, cell.setting.name, engine=cell.engine)
     write_json(ResultFolder(folder).cell_path(cell.key), kept(cell, result))
 
 

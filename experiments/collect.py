@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from experiments import analysis, stats
+from experiments.cases import ScalerCase
 from experiments.cells import HISTOGRAMS, Cell
 from experiments.fronts import Frozen, attainment_of
 from experiments.grid import FrozenKnobs, Grid, Source, flat, setting_words
 from experiments.pool import Failure
 from experiments.results import Finished
-from experiments.study import ScalerCase
 from rlscale.sim.histogram import BINS, edges_s, quantile
 from rlscale.types import Floats
 

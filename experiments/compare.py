@@ -18,15 +18,17 @@ from typing import Any
 
 from experiments import collect, sources
 from experiments.bounds import bounds, with_regret
+from experiments.cases import LoadCase, ScalerCase
 from experiments.cells import Cell, build_scaler, code_digest, run_cell
 from experiments.grid import FrozenKnobs, Grid, Source, policy_digests, setting_words
 from experiments.pool import Failure, run_all
 from experiments.results import Finished, ResultFolder, clear_disk_errors, provenance, write_csv, write_json, write_text
-from experiments.study import LoadCase, ScalerCase, Study, load_cases, parse_study, read_study, scaler_cases
+from experiments.study import Study, load_cases, parse_study, read_study, scaler_cases
 from experiments.tuning import job_of, read_front, trials_within, tune, tuned_path
 from rlscale.errors import ResultError, ScenarioError, TraceError
 from rlscale.registry import scan
 from rlscale.scenario import check_unloaded
+from rlscale.sim.worlds import ENGINES
 
 DEFAULT_SCENARIO = "chat"
 TRAIN_SEEDS = 3
@@ -49,12 +51,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--tuned", type=int, metavar="INTERVALS", help="tune every rule on the training loads within a "
                         "budget of simulated control intervals per load, instead of sweeping its knob")  # fmt: skip
+    parser.add_argument("--engine", choices=tuple(ENGINES), help="fluid (default) or request: every single request")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in --out")
 
 
 def run(args: argparse.Namespace) -> int:
     """0 when there is something to compare; an error when no cell could be run."""
-    results = compare(_study(args), args.out, args.workers, args.resume, args.tuned)
+    study = _study(args)
+    study = study if args.engine is None else study.model_copy(update={"engine": args.engine})
+    results = compare(study, args.out, args.workers, args.resume, args.tuned)
     tell(results, args.out)
     return 0
 
@@ -91,7 +96,8 @@ def open_grid(study: Study) -> Grid:
     """Look everything up before anything runs, so that a wrong name costs no time."""
     scalers = scaler_cases(study, scan("agents", "SCALERS"))
     found = tuple(_source(case, study) for case in sources.resolved(load_cases(study)))
-    grid = Grid(found, tuple(scalers), study.seeds.model_dump(), code_digest(), policy_digests(scalers))
+    grid = Grid(found, tuple(scalers), study.seeds.model_dump(), code_digest(), policy_digests(scalers),
+                study.engine)  # fmt: skip
     for scaler in scalers:
         _check_buildable(grid, scaler)
     return grid

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import analysis
+from experiments.cases import LoadCase, ScalerCase
 from experiments.cells import Cell, Setting, Split, folder_digest
 from experiments.fronts import Frozen
 from experiments.results import Finished
-from experiments.study import POLICY, LoadCase, ScalerCase
+from experiments.study import POLICY
 
 FrozenKnobs = dict[tuple[str, str, float], list[Frozen]]  # (load, scaler, target) -> one per member
 
@@ -45,6 +46,7 @@ class Grid:
     seeds: Mapping[str, int]  # split -> how many
     code: str
     digests: Mapping[str, str]  # policy folder -> digest
+    engine: str = "fluid"
 
     def values(self, source: Source, scaler: ScalerCase, split: Split) -> tuple[float, ...]:
         """What is swept: values of the knob, or numbers of tuned settings, cheapest first, those probed last."""
@@ -139,7 +141,7 @@ class Grid:
         case, digest = source.case, source.digest
         if split == "train" and source.training is not None:
             case, digest = source.training  # the same cells for every trace that trains on one generator
-        return Cell(case, digest, setting, split, seed, self.code)
+        return Cell(case, digest, setting, split, seed, self.code, self.engine)
 
 
 def policy_digests(scalers: Sequence[ScalerCase]) -> dict[str, str]:

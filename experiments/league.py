@@ -16,6 +16,7 @@ from typing import Any
 
 from experiments import collect, league_table, sources
 from experiments.bounds import bounds, with_regret
+from experiments.cases import ScalerCase
 from experiments.cells import Cell
 from experiments.compare import TUNING_SEED, identity, open_grid, run_cells, simulate, tuned_grid
 from experiments.grid import FrozenKnobs, Grid, Source, flat
@@ -32,7 +33,7 @@ from experiments.results import (
     write_json,
     write_text,
 )
-from experiments.study import ScalerCase, read_study
+from experiments.study import read_study
 from rlscale.registry import scan
 
 STUDY = Path(__file__).parent / "studies" / "league.yaml"

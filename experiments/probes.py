@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import fronts
+from experiments.cases import ScalerCase
 from experiments.grid import Grid, Source
 from experiments.results import Finished, read_json
 from experiments.search import space_of
-from experiments.study import ScalerCase
 from experiments.tuning import level_of, sharpened, tuned_path
 from rlscale.errors import ScenarioError
 from rlscale.registry import scan

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs import get_scenario
-from experiments.study import LoadCase, TraceCase
+from experiments.cases import LoadCase, TraceCase
 from rlscale.errors import ScenarioError
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario

@@ -9,21 +9,19 @@ from __future__ import annotations
 import difflib
 import glob
 import itertools
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from experiments.cases import ANY, LoadCase, ScalerCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError, nearest
 from rlscale.registry import get, scan
 from rlscale.types import ScalerKind
 
-Scaling = Literal["superpose", "amplify"]
 POLICY = "policy:"
 SCENARIO = "{scenario}"  # in a policy's path: the name of the scenario that the load belongs to
-ANY = ""
 TARGETS = (0.95, 0.99, 0.999)
 MULTIPLIERS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)  # knob of a learned policy
 
@@ -107,6 +105,7 @@ class Study(_Strict):
     scalers: Annotated[list[Annotated[ScalerEntry, _named("name")]], _ALL] = Field(min_length=1)
     seeds: Seeds = Seeds()
     targets: list[Share] = Field(default_factory=lambda: list(TARGETS), min_length=1)
+    engine: Literal["fluid", "request"] = "fluid"
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
 
     @model_validator(mode="after")
@@ -123,60 +122,6 @@ class Study(_Strict):
         if twice:
             raise ValueError(f"{', '.join(twice)} named twice; give each entry its own label")
         return scalers
-
-
-@dataclass(frozen=True, slots=True)
-class TraceCase:
-    """One trace in one scaling."""
-
-    path: str
-    format: str
-    mode: Scaling
-    mean_need: float
-    windows_days: tuple[tuple[str, int, int], ...] = ()
-    tokens: str = "own"
-
-
-@dataclass(frozen=True, slots=True)
-class LoadCase:
-    """One source of load that every scaler meets."""
-
-    name: str
-    scenario: str
-    trace: TraceCase | None = None
-    block_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ScalerCase:
-    """One row of the comparison. A rule has one member; a learned policy one folder per training seed.
-    `policies` holds the folders by scenario, those under ANY for every load.
-    """
-
-    label: str
-    name: str
-    knob: str | None
-    values: tuple[float, ...]
-    params: dict[str, Any] = field(default_factory=dict)
-    policies: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    upstream: dict[str, Any] | None = None
-    summary: str = ""
-    tuned: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # by load; swept instead of `values`
-    probed: dict[str, tuple[dict[str, Any], ...]] = field(default_factory=dict)  # the same, on test loads only
-
-    @property
-    def learned(self) -> bool:
-        """Whether training seeds stand behind the row."""
-        return bool(self.policies)
-
-    @property
-    def members(self) -> int:
-        """Training seeds, 1 for a rule."""
-        return max([1, *(len(folders) for folders in self.policies.values())])
-
-    def policy(self, scenario: str, member: int) -> str:
-        """The folder of a training seed for loads of a scenario."""
-        return self.policies.get(scenario, self.policies.get(ANY, ()))[member]
 
 
 def read_study(path: Path) -> Study:

@@ -11,19 +11,19 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments import fronts, sources
+from experiments.cases import ScalerCase
 from experiments.cells import Cell, Setting, run_cell
 from experiments.grid import Grid, Source
 from experiments.results import Finished, ResultFolder, write_json
 from experiments.search import Search, space_of
 from experiments.sharpen import FURTHER, next_value
-from experiments.study import ScalerCase
 from rlscale.errors import ScenarioError
 from rlscale.registry import get
 from rlscale.types import ScalerKind
@@ -200,7 +200,7 @@ def _outcome(job: Job, settings: dict[str, Any], stored: Finished, folder: Path)
     """USD per hour, missed and all requests of one trial; what cannot be built or run misses everything."""
     spent = np.zeros(4)
     for cell in job.cells:
-        filled = Cell(cell.load, cell.load_digest, Setting(job.scaler, settings), cell.split, cell.seed, cell.code)
+        filled = replace(cell, setting=Setting(job.scaler, settings))
         if not stored.folder.has(filled.key):
             try:
                 run_cell(filled, folder)

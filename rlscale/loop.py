@@ -19,6 +19,7 @@ from rlscale.sim import steady
 from rlscale.sim.histogram import quantile
 from rlscale.sim.luck import kernel
 from rlscale.sim.world import SimWorld
+from rlscale.sim.worlds import make_world
 from rlscale.types import ClusterSpec, Floats, Ints, Load, Observation, Scaler, ScalingLimits
 
 PERCENTILES = (0.5, 0.95, 0.99)
@@ -59,14 +60,16 @@ def need_series(load: Load, spec: ClusterSpec, known: ScalingLimits) -> Floats:
 
 
 def run(
-    scenario: Scenario, scaler: Scaler, load: Load, seed: int, name: str = "", initial: tuple[int, ...] = ()
-) -> RunResult:
+    scenario: Scenario, scaler: Scaler, load: Load, seed: int, name: str = "", initial: tuple[int, ...] = (),
+    engine: str = "fluid",
+) -> RunResult:  # fmt: skip
     """Let a scaler run a whole load: the interval passes, then it observes and decides for the next one.
 
-    `initial` ready replicas per pool at t = 0; need(0) by default.
+    `initial` ready replicas per pool at t = 0; need(0) by default. `engine`: see `rlscale.sim.worlds`.
     """
     spec, known = scenario.cluster, scenario.limits
-    world = SimWorld(spec, [load], [seed], np.array([initial or initial_replicas(load, known)]), percentiles=True)
+    fleet = np.array([initial or initial_replicas(load, known)])
+    world = make_world(engine, spec, [load], [seed], fleet, percentiles=True)
     monitor = Monitor(world, known)
     intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
     table = _Table(world, intervals)

@@ -8,6 +8,7 @@ import numpy as np
 from full_cluster import busy_load, everything
 
 from rlscale.sim.profiles import node_type, service_profile
+from rlscale.sim.request_world import RequestWorld
 from rlscale.sim.world import SimWorld
 from rlscale.types import ClusterSpec, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
@@ -31,16 +32,29 @@ def _plain(intervals: int) -> tuple[ClusterSpec, Load]:
     return spec, Load("wave", 5.0, values, "poisson", (CHAT,), burstiness=3.0)
 
 
+def request_digests(seeds: int, intervals: int) -> list[str]:
+    """One hash per seed: the request engine with everything on."""
+    load = busy_load(intervals)
+    return [_digest(everything(), load, seed, intervals, [2, 1, 1, 0], REQUEST_STATE, RequestWorld)
+            for seed in range(seeds)]  # fmt: skip
+
+
 STATE = ("cluster", "pool", "node", "slot", "queue", "cells", "classes", "hist", "scrape", "pool_scrape", "held")
 
 
-def _digest(spec: ClusterSpec, load: Load, seed: int, intervals: int, initial: list[int]) -> str:
+REQUEST_STATE = ("cluster", "pool", "node", "slot", "flow", "replicas", "requests", "hist", "scrape", "pool_scrape")
+
+
+def _digest(
+    spec: ClusterSpec, load: Load, seed: int, intervals: int, initial: list[int], state: tuple[str, ...] = STATE,
+    engine: type[SimWorld] = SimWorld,
+) -> str:  # fmt: skip
     rng = np.random.default_rng(seed)
-    world = SimWorld(spec, [load], [seed], np.array(initial))
+    world = engine(spec, [load], [seed], np.array(initial))
     for _ in range(intervals):
         world.apply(rng.integers(0, 6, (1, len(initial))))
         world.wait()
     digest = hashlib.sha256()
-    for name in STATE:
+    for name in state:
         digest.update(np.ascontiguousarray(getattr(world, name)).tobytes())
     return digest.hexdigest()

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from experiments import collect
+from experiments.cases import ANY, LoadCase, ScalerCase, TraceCase
 from experiments.cells import Cell, kept
 from experiments.grid import Grid, Source
 from experiments.results import Finished, ResultFolder, plain, write_json
-from experiments.study import ANY, LoadCase, ScalerCase, TraceCase
 from rlscale.sim.histogram import BINS, edges_s
 from rlscale.types import Floats
 

@@ -11,8 +11,9 @@ import pytest
 from fake_world import alternating_trace
 
 from experiments import sources
+from experiments.cases import LoadCase, TraceCase
 from experiments.compare import open_grid
-from experiments.study import LoadCase, TraceCase, parse_study
+from experiments.study import parse_study
 from rlscale.loop import need_series
 from rlscale.registry import scan
 

@@ -163,7 +163,7 @@ class Oracle:
 
     def _remove(self, replica: Replica) -> None:
         replica.gone = True
-        left = replica.prefilling + replica.decoding
+        left = replica.prefilling + replica.decoding + list(replica.waiting)  # those were preempted while it drained
         for job in left if self.requeue else ():  # its user asks again
             self.asked_s[job.number] = self.now
             self._dispatch(Job(job.number, self.now, job.prompt, job.output, to_process=job.prompt))

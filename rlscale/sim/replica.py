@@ -71,7 +71,9 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
         + server.c4_s * square + q.extra_s
     )  # fmt: skip
     q.growth_s = server.c3_s * q.decoding
-    q.passes = 1 if prompts > 0 else _passes(r, timeout_s, replicas, requests, decode, server)
+    if server.grain_s > 0.0:
+        q.first_s = math.floor(q.first_s / server.grain_s) * server.grain_s
+    q.passes = 1 if prompts > 0 or server.grain_s > 0.0 else _passes(r, timeout_s, replicas, requests, decode, server)
     q.end_s = now_s + run_s(q.passes, q)
 
 
@@ -156,7 +158,7 @@ def _passes(r, timeout_s, replicas, requests, decode, server):
     if q.decoding > 1:
         room = server.kv_capacity_tokens - q.held - q.reserved - q.decoding
         if room < float(passes) * q.decoding:
-            passes = min(passes, int(math.floor(room / q.decoding)) + 1)
+            passes = min(passes, int(room / q.decoding) + 1)
     if q.waiting > 0 and timeout_s < FOREVER_S:
         job = requests[q.wait_head]
         if job.made == 0 and job.asked_s + timeout_s < q.begun_s + run_s(passes, q):
@@ -240,8 +242,9 @@ def _decode(i, r, replicas, requests, decode):
     q = replicas[r]
     job = requests[i]
     job.made += 1
-    job.base = q.iteration - job.made
-    job.ends = max(q.iteration, job.base + int(math.ceil(job.output)))
+    job.birth = q.iteration - job.made
+    made_last = q.iteration - job.made + math.ceil(job.output)
+    job.ends = max(q.iteration, int(made_last))
     job.before = q.last if q.decoding > 0 else NOBODY
     job.after = NOBODY
     if q.decoding > 0:
@@ -257,7 +260,7 @@ def _stop_decoding(i, r, replicas, requests, decode):
     """Out of the batch, finished or not; `made` says how many tokens it has."""
     q = replicas[r]
     job = requests[i]
-    job.made = q.iteration - job.base
+    job.made = q.iteration - job.birth
     remove(job.place, q.decoding, decode[r], requests)
     q.decoding -= 1
     q.held = q.held - (job.prompt + job.made) if q.decoding > 0 else 0.0

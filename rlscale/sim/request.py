@@ -77,8 +77,9 @@ def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstan
     q.end_s = FOREVER_S
     place_replica(q.place, heap, replicas)
     prefilling, i, last = q.prefilling, q.fill_head, q.last
-    decoding = q.decoding
-    q.prefilling = q.decoding = q.passes = q.prompts = 0
+    decoding, waiting, preempted = q.decoding, q.waiting, q.wait_head
+    q.prefilling = q.decoding = q.waiting = q.passes = q.prompts = 0
+    q.fill_head = NOBODY
     q.held = q.reserved = 0.0
     outstanding[r] = 0
     for _ in range(prefilling):
@@ -94,6 +95,13 @@ def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstan
     i = first
     for _ in range(decoding):
         after = requests[i].after
+        _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+               spec, log)  # fmt: skip
+        i = after
+    c.left += waiting
+    i = preempted  # while it drained: back in its own queue
+    for _ in range(waiting):
+        after = requests[i].next
         _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
                spec, log)  # fmt: skip
         i = after

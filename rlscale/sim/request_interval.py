@@ -45,9 +45,10 @@ def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arr
 
 
 @kernel
-def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some,
-              cells, classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec, pool_spec, demands, servers,
-              knots, values, law, given, cursor, block, block_steps, supply, grid, work, degraded, log):  # fmt: skip
+def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests, decode, heap, outstanding, ready,
+              some, cells, classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec, pool_spec, demands,
+              servers, knots, values, law, given, cursor, block, block_steps, supply, grid, work, degraded,
+              log):  # fmt: skip
     """One interval, from the sub-step on at which room was short; False where it is short again."""
     h = spec.substep_s
     count = slots.shape[1]
@@ -57,8 +58,8 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
         if spec.degrades and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready):
             kind = degraded[kind]
             c.degraded_steps += 1
-        if not _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots[kind], values, law, given, cursor,
-                              hist):  # fmt: skip
+        if not _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots[kind], values, law, given,
+                              cursor, hist):  # fmt: skip
             return False
         if not frozen:
             # The fluid's books are empty here: what dies or drains is moved by `follow`.
@@ -73,8 +74,8 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
             for p in range(pools.shape[0]):
                 if pools[p].next_event_s <= now_s:
                     lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-            follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-                   log)  # fmt: skip
+            follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+                   spec, log)  # fmt: skip
         while flow.waiting > 0 and now_s - requests[flow.head].asked_s > spec.timeout_s:
             drop_waiting(first_of_any(requests, flow), c, requests, flow, hist)
         finished = c.finished
@@ -83,8 +84,8 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
             take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
             _lengthen(c, pools, replicas, count, demands, kind, h)
         admitted = c.admitted
-        run_until(now_s + h, c, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
-                  spec, log)  # fmt: skip
+        run_until(now_s + h, c, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers,
+                  hist, spec, log)  # fmt: skip
         count_running(pools, replicas, count)
         _pace(c.admitted - admitted, pools, demands, kind, h)
         if not frozen:

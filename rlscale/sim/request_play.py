@@ -26,7 +26,7 @@ from rlscale.sim.request_records import (
     ROUND_ROBIN,
     SERVER,
 )  # fmt: skip
-from rlscale.types import IterationLaw, Requests
+from rlscale.types import Floats, Ints, IterationLaw, Requests
 
 BALANCERS = {"round_robin": ROUND_ROBIN, "least_outstanding": LEAST_OUTSTANDING}
 READY, DRAIN, REMOVE = 0, 1, 2
@@ -44,6 +44,7 @@ class FastServer:
     seats: int
     kv_capacity_tokens: float = math.inf
     chunk_tokens: float = math.inf
+    grain_s: float = 0.0  # above 0: iterations take whole grains, one at a time
 
 
 def play(
@@ -52,7 +53,7 @@ def play(
 ) -> Outcome:  # fmt: skip
     """Every request to its end."""
     servers = [server] * len(lifetimes) if isinstance(server, FastServer) else list(server)
-    n, count = len(requests), len(lifetimes)
+    n = len(requests)
     kinds = list(dict.fromkeys(servers))
     rules = records((1,), RULES)
     rules[0]["ttft_s"] = rules[0]["tpot_s"] = math.inf
@@ -60,7 +61,6 @@ def play(
     rules[0]["largest_kv_tokens"] = max(one.kv_capacity_tokens for one in servers)
     log = np.full((n, 3), np.inf)
     cluster, flow = records((1,), CLUSTER), records((1,), FLOW)
-    state = _state(n, servers, kinds)
     plan = sorted(
         [(life.ready_s, READY, r) for r, life in enumerate(lifetimes)]
         + [(life.drain_s, DRAIN, r) for r, life in enumerate(lifetimes) if life.drain_s < math.inf]
@@ -68,7 +68,9 @@ def play(
     )
     flow[0]["upto"] = n
     steps = np.array([(when, what, r) for when, what, r in plan])
-    _play(steps, requeue, cluster, flow, _arrivals(requests), *state, _servers(kinds), np.zeros((3, BINS)), rules, log)
+    replicas, jobs, decode, heap, outstanding, ready, some = _state(n, servers, kinds)
+    _play(steps, requeue, cluster, flow, _arrivals(requests), replicas, jobs, decode, heap, outstanding, ready, some,
+          _servers(kinds), np.zeros((3, BINS)), rules, log)  # fmt: skip
     end = float(log[np.isfinite(log[:, 2]), 2].max(initial=0.0))
     return Outcome(log[:, 0], np.where(np.isfinite(log[:, 0]), log[:, 1], np.inf), log[:, 2],
                    int(cluster["dropped"][0]), int(cluster["lost"][0]), math.nan, end)  # fmt: skip
@@ -100,6 +102,7 @@ def _servers(kinds: Sequence[FastServer]) -> NDArray[Any]:
     for row, one in zip(found, kinds, strict=True):
         for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s"):
             row[name] = getattr(one.law, name)
+        row["grain_s"] = one.grain_s
         row["seats"], row["kv_capacity_tokens"], row["chunk_tokens"] = (
             one.seats, one.kv_capacity_tokens, one.chunk_tokens,
         )  # fmt: skip
@@ -107,8 +110,10 @@ def _servers(kinds: Sequence[FastServer]) -> NDArray[Any]:
 
 
 @kernel
-def _play(steps, requeue, cluster, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers,
-          hist, rules, log):  # fmt: skip
+def _play(
+    steps: Floats, requeue: bool, cluster: Any, flow: Any, arrivals: Any, replicas: Any, requests: Any, decode: Ints,
+    heap: Ints, outstanding: Ints, ready: Ints, some: Ints, servers: Any, hist: Floats, rules: Any, log: Floats,
+) -> None:  # fmt: skip
     c, f, spec = cluster[0], flow[0], rules[0]
     list_ready(replicas, ready, f)
     for k in range(steps.shape[0]):

@@ -29,7 +29,7 @@ REQUEST = np.dtype(
         ("number", "i8"), ("arrived_s", "f8"), ("asked_s", "f8"), ("prompt", "f8"), ("output", "f8"),
         ("to_process", "f8"), ("done", "f8"), ("chunk", "f8"),  # prompt tokens: in all, so far, in this iteration
         ("made", "i8"),  # tokens, as long as it does not decode
-        ("base", "i8"), ("ends", "i8"),  # its replica's iteration with no token made; the one that makes its last
+        ("birth", "i8"), ("ends", "i8"),  # its replica's iteration with no token made; the one that makes its last
         ("ttft_s", "f8"), ("token_s", "f8"),  # time to and time of the first token
         ("next", "i8"), ("before", "i8"), ("after", "i8"),  # in a queue; among those that decode, by their beginning
         ("place", "i8"),  # in its replica's heap of those that decode, by their end
@@ -40,6 +40,7 @@ REQUEST = np.dtype(
 # What every replica of a pool is like.
 SERVER = np.dtype(
     [(name, "f8") for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "seats", "kv_capacity_tokens", "chunk_tokens")]
+    + [("grain_s", "f8")]  # above 0: an iteration takes whole grains, the rest is cut off, as in some simulators
 )
 
 # The requests of a cluster: what comes next, who has no replica, which records are free.

@@ -28,7 +28,7 @@ from rlscale.sim.request_records import (
 )  # fmt: skip
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Floats, Load, Requests, TokenLaw
+from rlscale.types import ClusterSpec, Floats, Ints, Load, Requests, TokenLaw
 
 BALANCERS = {
     "round-robin": ROUND_ROBIN, "least-outstanding": LEAST_OUTSTANDING, "power-of-two": POWER_OF_TWO,
@@ -82,7 +82,9 @@ class RequestWorld(SimWorld):
         if len(self._given):
             begun_s = self.cluster["cell"][rows] * self.spec.substep_s
             self._cursor[rows, 0] = np.searchsorted(self._given["at_s"], begun_s)
-        _begin_rows(rows, self.slot, self.flow, self.replicas, self.requests, self._heap, self._outstanding, self._ready)
+        _begin_rows(
+            rows, self.slot, self.flow, self.replicas, self.requests, self._heap, self._outstanding, self._ready
+        )
 
     def _run(self, frozen: bool) -> None:
         goal = np.array(self.cluster["interval"]) + 1
@@ -156,7 +158,9 @@ def _knots(laws: Sequence[TokenLaw]) -> NDArray[np.float64]:
 
 
 @kernel
-def _begin_rows(rows, slot, flow, replicas, requests, heap, outstanding, ready):
+def _begin_rows(
+    rows: Ints, slot: Any, flow: Any, replicas: Any, requests: Any, heap: Ints, outstanding: Ints, ready: Ints
+) -> None:
     """Cleared rows: idle replicas where slots are ready, empty queues, all request records free."""
     for r in rows:
         f = flow[r]
@@ -182,7 +186,7 @@ def _begin_rows(rows, slot, flow, replicas, requests, heap, outstanding, ready):
 
 
 @kernel
-def _add_free(flow, requests, first):
+def _add_free(flow: Any, requests: Any, first: int) -> None:
     for r in range(flow.shape[0]):
         for i in range(first, requests.shape[1]):
             requests[r, i].next = i + 1 if i + 1 < requests.shape[1] else flow[r].free
