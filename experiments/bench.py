@@ -15,7 +15,7 @@ from rlscale.errors import ResultError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments bench`."""
-    parser.add_argument("what", choices=["env", "train", "decide"])
+    parser.add_argument("what", choices=["env", "requests", "train", "decide"])
     parser.add_argument("--scenario", default="chat", help="of `env`: name or file (default chat)")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, too few to be quoted")
     parser.add_argument("--out", type=Path, help="new file (default runs/bench-<what>-<time>.json)")
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
     load_before = os.getloadavg()
-    measured = {"env": _env, "train": _train, "decide": _decide}
+    measured = {"env": _env, "requests": _requests, "train": _train, "decide": _decide}
     found = measured[args.what](args, out)
     found["machine"] = machine() | {"load_average": {"before": load_before, "after": os.getloadavg()}}
     found["provenance"] = provenance(started, {"luck": 0})
@@ -53,6 +53,14 @@ def _train(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     _bench_train.tell(found)
     out.parent.mkdir(parents=True, exist_ok=True)
     _bench_train.draw(found, out.with_suffix(".svg"))
+    return found
+
+
+def _requests(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    from experiments import _bench_requests
+
+    found = _bench_requests.measure(args.quick)
+    _bench_requests.tell(found)
     return found
 
 
