@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experiments import fronts
+from experiments import fronts, sources
 from experiments.cases import ScalerCase
 from experiments.grid import Grid, Source
 from experiments.results import Finished, read_json
@@ -20,6 +20,7 @@ from experiments.search import space_of
 from experiments.tuning import level_of, sharpened, tuned_path
 from rlscale.errors import ScenarioError
 from rlscale.registry import scan
+from rlscale.types import ScalerKind
 
 ROUNDS = 3  # further settings per target at most
 FINE = 1.03  # ratio of the costs of two neighbours between which nothing further is asked for
@@ -27,11 +28,11 @@ FINE = 1.03  # ratio of the costs of two neighbours between which nothing furthe
 
 def with_probes(grid: Grid, stored: Finished, folder: Path) -> Grid:
     """The grid with at most one further setting per scaler, load and target, where one is needed."""
-    scalers = []
+    kinds, scalers = scan("agents", "SCALERS"), []
     for scaler in grid.scalers:
         probed = dict(scaler.probed)
         for source in grid.sources:
-            found = _needed(grid, source, scaler, stored, folder)
+            found = _needed(grid, source, scaler, kinds.get(scaler.name), stored, folder)
             probed[source.case.name] = (*probed.get(source.case.name, ()), *found)
         scalers.append(replace(scaler, probed=probed))
     return replace(grid, scalers=tuple(scalers))
@@ -44,8 +45,9 @@ def pinned(rows: Sequence[Mapping[str, Any]], target: float) -> bool:
     return bool(reach and below) and min(reach) <= FINE * max(below)
 
 
-def _needed(grid: Grid, source: Source, scaler: ScalerCase, stored: Finished, folder: Path) -> list[dict[str, Any]]:
-    kind = scan("agents", "SCALERS").get(scaler.name)
+def _needed(
+    grid: Grid, source: Source, scaler: ScalerCase, kind: ScalerKind | None, stored: Finished, folder: Path
+) -> list[dict[str, Any]]:
     if kind is None or kind.knob is None or source.case.name not in scaler.tuned:
         return []
     space = space_of(scaler.name, kind)
@@ -78,11 +80,9 @@ def _rows(grid: Grid, source: Source, scaler: ScalerCase, stored: Finished) -> l
     return rows
 
 
-def _can_be_built(kind: Any, settings: Mapping[str, Any], source: Source) -> bool:
-    from experiments.sources import base
-
+def _can_be_built(kind: ScalerKind, settings: Mapping[str, Any], source: Source) -> bool:
     try:
-        kind.build(base(source.case.scenario).limits, **settings)
+        kind.build(sources.base(source.case.scenario).limits, **settings)
     except (ScenarioError, ValueError, ArithmeticError):
         return False
     return True

@@ -21,6 +21,7 @@ from rlscale.loop import run
 from rlscale.sim import request_world
 from rlscale.sim.naive import Lifetime
 from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_records import GONE
 from rlscale.sim.request_world import RequestWorld
 from rlscale.sim.worlds import make_world
 from rlscale.types import Requests
@@ -59,7 +60,7 @@ def test_nothing_is_lost_and_nothing_is_over_its_limit_with_everything_on(balanc
         memory = np.array([profile.kv_capacity_tokens for profile in profiles])[pool_of]
         assert (world.replicas["decoding"] + world.replicas["prefilling"] <= seats).all()
         assert (world.replicas["held"] + world.replicas["reserved"] <= memory).all()
-        idle = world.replicas["state"] == request_world.GONE
+        idle = world.replicas["state"] == GONE
         assert (world.replicas["decoding"][idle] + world.replicas["prefilling"][idle] == 0).all()
     world.finish()
     np.testing.assert_array_equal(world.in_system(), 0.0)

@@ -1,4 +1,4 @@
-"""Which replica a request goes to, and where it waits when there is none. A request never moves once it runs.
+"""Which replica a request goes to. A request never moves once it runs.
 
 Scalar code over the records of one cluster. `ready` lists the replicas that take requests, in the order of their
 number; `flow.ready` says how many they are.
@@ -10,7 +10,7 @@ import numpy as np
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
-from rlscale.sim.request_records import HASHED, LEAST_OUTSTANDING, NOBODY, POWER_OF_TWO, SERVES
+from rlscale.sim.request_records import HASHED, LEAST_OUTSTANDING, POWER_OF_TWO, SERVES
 
 BALANCE = 12  # stream of luck
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -59,24 +59,3 @@ def choose(balancer, key, seed, replicas, outstanding, ready, flow):
                 heaviest = weight
         return chosen
     return ready[turn]
-
-
-@kernel
-def wait_for_any(i, requests, flow):
-    """Nobody takes requests: into the service's own queue."""
-    requests[i].next = NOBODY
-    if flow.waiting == 0:
-        flow.head = i
-    else:
-        requests[flow.tail].next = i
-    flow.tail = i
-    flow.waiting += 1
-
-
-@kernel
-def first_of_any(requests, flow):
-    """Take the head of the service's own queue."""
-    i = flow.head
-    flow.head = requests[i].next
-    flow.waiting -= 1
-    return i

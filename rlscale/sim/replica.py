@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import math
 
-from rlscale.sim.heaps import push, remove
+from rlscale.sim.heaps import settle, take_out
 from rlscale.sim.luck import kernel
 from rlscale.sim.request_records import NOBODY
 
 FOREVER_S = math.inf
-MANY = 1 << 60
 
 
 @kernel
@@ -44,7 +43,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
         i = q.wait_head
         job = requests[i]
         if job.made == 0 and now_s - job.asked_s > timeout_s:
-            _leave_queue(r, replicas, requests)
+            leave_queue(q, requests)
             given_up[0] += 1
             given_up[given_up[0]] = i
             continue
@@ -52,7 +51,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
             break
         if q.held + q.reserved + job.to_process > server.kv_capacity_tokens:
             break
-        _leave_queue(r, replicas, requests)
+        leave_queue(q, requests)
         _begin_prompt(i, r, replicas, requests)
         job.chunk = min(budget, job.to_process - job.done)
         prompts += 1
@@ -64,7 +63,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
     q.prompts = prompts
     if prompts == 0 and q.decoding == 0:
         q.passes = 0
-        q.end_s = FOREVER_S
+        q.due = FOREVER_S
         return
     q.first_s = (
         server.c0_s + server.c1_s * (prompts + q.decoding) + server.c2_s * tokens + server.c3_s * q.held
@@ -74,7 +73,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
     if server.grain_s > 0.0:
         q.first_s = math.floor(q.first_s / server.grain_s) * server.grain_s
     q.passes = 1 if prompts > 0 or server.grain_s > 0.0 else _passes(r, timeout_s, replicas, requests, decode, server)
-    q.end_s = now_s + run_s(q.passes, q)
+    q.due = now_s + run_s(q.passes, q)
 
 
 @kernel
@@ -96,16 +95,15 @@ def next_finished(r, replicas, requests, decode):
     if q.decoding == 0:
         return NOBODY
     i = decode[r, 0]
-    if requests[i].ends > q.iteration:
+    if requests[i].due > q.iteration:
         return NOBODY
     _stop_decoding(i, r, replicas, requests, decode)
     return i
 
 
 @kernel
-def join_queue(i, r, replicas, requests):
-    """A request waits for its turn on a replica."""
-    q = replicas[r]
+def join_queue(i, q, requests):
+    """A request waits for its turn: on a replica, or at the service while no replica takes any."""
     requests[i].next = NOBODY
     if q.waiting == 0:
         q.wait_head = i
@@ -116,16 +114,25 @@ def join_queue(i, r, replicas, requests):
 
 
 @kernel
+def leave_queue(q, requests):
+    """Take the head of a queue."""
+    i = q.wait_head
+    q.wait_head = requests[i].next
+    q.waiting -= 1
+    return i
+
+
+@kernel
 def shorten(at_s, r, replicas):
     """End the run with the iteration that is under way at `at_s`; returns whether it ends any sooner."""
     q = replicas[r]
-    if q.passes <= 1 or at_s >= q.end_s:
+    if q.passes <= 1 or at_s >= q.due:
         return False
     passes = _pass_at(at_s, q)
     if passes >= q.passes:
         return False
     q.passes = passes
-    q.end_s = q.begun_s + run_s(passes, q)
+    q.due = q.begun_s + run_s(passes, q)
     return True
 
 
@@ -154,7 +161,7 @@ def _pass_at(at_s, q):
 def _passes(r, timeout_s, replicas, requests, decode, server):
     """Iterations until the batch, or what may join it, changes."""
     q = replicas[r]
-    passes = requests[decode[r, 0]].ends - q.iteration
+    passes = requests[decode[r, 0]].due - q.iteration
     if q.decoding > 1:
         room = server.kv_capacity_tokens - q.held - q.reserved - q.decoding
         if room < float(passes) * q.decoding:
@@ -181,13 +188,6 @@ def _preempt(r, replicas, requests, decode, server):
             q.wait_tail = i
         q.wait_head = i
         q.waiting += 1
-
-
-@kernel
-def _leave_queue(r, replicas, requests):
-    q = replicas[r]
-    q.wait_head = requests[q.wait_head].next
-    q.waiting -= 1
 
 
 @kernel
@@ -244,14 +244,14 @@ def _decode(i, r, replicas, requests, decode):
     job.made += 1
     job.birth = q.iteration - job.made
     made_last = q.iteration - job.made + math.ceil(job.output)
-    job.ends = max(q.iteration, int(made_last))
+    job.due = max(q.iteration, int(made_last))
     job.before = q.last if q.decoding > 0 else NOBODY
     job.after = NOBODY
     if q.decoding > 0:
         requests[q.last].after = i
     q.last = i
-    push(i, q.decoding, decode[r], requests)
     q.decoding += 1
+    settle(q.decoding - 1, i, q.decoding, decode[r], requests)
     q.held += job.prompt + job.made
 
 
@@ -261,7 +261,7 @@ def _stop_decoding(i, r, replicas, requests, decode):
     q = replicas[r]
     job = requests[i]
     job.made = q.iteration - job.birth
-    remove(job.place, q.decoding, decode[r], requests)
+    take_out(job.place, q.decoding, decode[r], requests)
     q.decoding -= 1
     q.held = q.held - (job.prompt + job.made) if q.decoding > 0 else 0.0
     if job.before != NOBODY:

@@ -7,11 +7,11 @@ the records of one cluster. Knows no nodes, no targets and no observations.
 
 from __future__ import annotations
 
-from rlscale.sim.dispatch import choose, first_of_any, list_ready, wait_for_any
-from rlscale.sim.heaps import place_replica
+from rlscale.sim.dispatch import choose, list_ready
+from rlscale.sim.heaps import settle
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import kernel
-from rlscale.sim.replica import FOREVER_S, begin, end_run, join_queue, next_finished, shorten
+from rlscale.sim.replica import FOREVER_S, begin, end_run, join_queue, leave_queue, next_finished, shorten
 from rlscale.sim.request_records import DRAINS, GONE, NOBODY, SERVES
 
 
@@ -21,7 +21,7 @@ def run_until(until_s, c, flow, arrivals, replicas, requests, decode, heap, outs
     """Everything that happens before `until_s`; of one instant, the ends of runs before arrivals."""
     while True:
         r = heap[0]
-        end_s = replicas[r].end_s
+        end_s = replicas[r].due
         arrival_s = arrivals[flow.next].at_s if flow.next < flow.upto else FOREVER_S
         if end_s <= arrival_s:
             if end_s >= until_s:
@@ -42,10 +42,16 @@ def serve_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding,
     replicas[r].state = SERVES
     outstanding[r] = 0
     list_ready(replicas, ready, flow)
-    while flow.waiting > 0:
-        i = first_of_any(requests, flow)
-        dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-                 log)  # fmt: skip
+    place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log)
+
+
+@kernel
+def place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
+                  log):  # fmt: skip
+    """Those that found no replica go to the ones there are now."""
+    for _ in range(flow.waiting if flow.ready > 0 else 0):
+        dispatch(now_s, leave_queue(flow, requests), c, flow, replicas, requests, decode, heap, outstanding, ready,
+                 some, servers, hist, spec, log)  # fmt: skip
 
 
 @kernel
@@ -74,8 +80,8 @@ def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstan
                    spec, log)  # fmt: skip
     q = replicas[r]
     q.state = GONE
-    q.end_s = FOREVER_S
-    place_replica(q.place, heap, replicas)
+    q.due = FOREVER_S
+    settle(q.place, r, heap.shape[0], heap, replicas)
     prefilling, i, last = q.prefilling, q.fill_head, q.last
     decoding, waiting, preempted = q.decoding, q.waiting, q.wait_head
     q.prefilling = q.decoding = q.waiting = q.passes = q.prompts = 0
@@ -112,12 +118,12 @@ def dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, r
              log):  # fmt: skip
     """To the replica that the balancer chooses, which begins at once if it is idle."""
     if flow.ready == 0:
-        wait_for_any(i, requests, flow)
+        join_queue(i, flow, requests)
         return
     r = choose(spec.balancer, requests[i].key, c.seed, replicas, outstanding, ready, flow)
     q = replicas[r]
     first = q.waiting == 0
-    join_queue(i, r, replicas, requests)
+    join_queue(i, q, requests)
     outstanding[r] += 1
     if q.passes == 0:
         _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
@@ -125,7 +131,7 @@ def dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, r
         # A full batch does not change for it, unless it gives up before.
         full = q.prefilling + q.decoding >= servers[q.pool].seats
         if shorten(requests[i].asked_s + spec.timeout_s if full else now_s, r, replicas):
-            place_replica(q.place, heap, replicas)
+            settle(q.place, r, heap.shape[0], heap, replicas)
 
 
 @kernel
@@ -174,7 +180,7 @@ def _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, som
         _drop(c, hist)
         _free(some[k + 1], requests, flow)
     c.left += waiting - q.waiting
-    place_replica(q.place, heap, replicas)
+    settle(q.place, r, heap.shape[0], heap, replicas)
 
 
 @kernel
@@ -243,8 +249,9 @@ def _free(i, requests, flow):
 
 
 @kernel
-def drop_waiting(i, c, requests, flow, hist):
-    """A request that no replica took has waited too long."""
+def drop_waiting(c, requests, flow, hist):
+    """The first request that no replica took has waited too long."""
+    i = leave_queue(flow, requests)
     c.left += 1.0
     _drop(c, hist)
     _free(i, requests, flow)

@@ -6,11 +6,11 @@ Slot `i` of pool `p` is replica `p * slots + i`. Scalar code over the records of
 from __future__ import annotations
 
 from rlscale.sim import lifecycle
-from rlscale.sim.dispatch import first_of_any, list_ready
+from rlscale.sim.dispatch import list_ready
 from rlscale.sim.luck import kernel
 from rlscale.sim.node import next_event
 from rlscale.sim.records import DRAINING, READY
-from rlscale.sim.request import dispatch, drain_from, remove
+from rlscale.sim.request import drain_from, place_waiting, remove
 from rlscale.sim.request_records import DRAINS, GONE, SERVES
 
 
@@ -48,9 +48,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding,
             if state == READY:
                 q.state = SERVES
                 list_ready(replicas, ready, flow)
-    for _ in range(flow.waiting if flow.ready > 0 else 0):
-        dispatch(now_s, first_of_any(requests, flow), c, flow, replicas, requests, decode, heap, outstanding, ready,
-                 some, servers, hist, spec, log)  # fmt: skip
+    place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log)
 
 
 @kernel
@@ -70,7 +68,7 @@ def let_go(now_s, pools, nodes, slots, replicas, outstanding, spec, pool_spec, e
 
 @kernel
 def count_running(pools, replicas, count):
-    """Sequences on ready and on draining replicas, and the share of the ready ones' KV memory that is taken."""
+    """Sequences on ready and on draining replicas."""
     for p in range(pools.shape[0]):
         q = pools[p]
         running = draining = 0

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from rlscale.sim import lifecycle
 from rlscale.sim.books import keep_books, scrape_fleet
-from rlscale.sim.dispatch import first_of_any
 from rlscale.sim.fleet import apply_targets, change_supply, fail
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import BEFORE, NOW
@@ -76,8 +75,8 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
                     lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
             follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
                    spec, log)  # fmt: skip
-        while flow.waiting > 0 and now_s - requests[flow.head].asked_s > spec.timeout_s:
-            drop_waiting(first_of_any(requests, flow), c, requests, flow, hist)
+        while flow.waiting > 0 and now_s - requests[flow.wait_head].asked_s > spec.timeout_s:
+            drop_waiting(c, requests, flow, hist)
         finished = c.finished
         count_running(pools, replicas, count)
         if spec.has_work:

@@ -11,8 +11,8 @@ NOBODY = -1  # the end of a list
 REPLICA = np.dtype(
     [
         ("state", "i8"), ("pool", "i8"), ("moves", "i8"),  # its queue has to go elsewhere
-        # The run under way: equal batches back to back, or one iteration with prompts in it.
-        ("begun_s", "f8"), ("end_s", "f8"), ("passes", "i8"), ("prompts", "i8"),
+        # The run under way: equal batches back to back, or one iteration with prompts in it. `due`: second of its end.
+        ("begun_s", "f8"), ("due", "f8"), ("passes", "i8"), ("prompts", "i8"),
         ("first_s", "f8"), ("growth_s", "f8"),  # duration of its first iteration, and what each further one adds
         ("iteration", "i8"),  # iterations before this run
         ("extra_s", "f8"),  # what deferrable sequences add to an iteration
@@ -29,7 +29,7 @@ REQUEST = np.dtype(
         ("number", "i8"), ("arrived_s", "f8"), ("asked_s", "f8"), ("prompt", "f8"), ("output", "f8"),
         ("to_process", "f8"), ("done", "f8"), ("chunk", "f8"),  # prompt tokens: in all, so far, in this iteration
         ("made", "i8"),  # tokens, as long as it does not decode
-        ("birth", "i8"), ("ends", "i8"),  # its replica's iteration with no token made; the one that makes its last
+        ("birth", "i8"), ("due", "i8"),  # its replica's iteration with no token made; the one that makes its last
         ("ttft_s", "f8"), ("token_s", "f8"),  # time to and time of the first token
         ("next", "i8"), ("before", "i8"), ("after", "i8"),  # in a queue; among those that decode, by their beginning
         ("place", "i8"),  # in its replica's heap of those that decode, by their end
@@ -49,7 +49,7 @@ FLOW = np.dtype(
         ("next", "i8"), ("upto", "i8"),  # arrivals of the present sub-step: from, to
         ("free", "i8"),  # head of the list of free records
         ("active", "i8"),  # requests on their way
-        ("head", "i8"), ("tail", "i8"), ("waiting", "i8"),  # the queue of those that no replica takes
+        ("wait_head", "i8"), ("wait_tail", "i8"), ("waiting", "i8"),  # the queue of those that no replica takes
         ("turn", "i8"), ("ready", "i8"),  # dispatches so far; replicas that take requests
     ]
 )  # fmt: skip
@@ -58,3 +58,7 @@ FLOW = np.dtype(
 ARRIVAL = np.dtype([("at_s", "f8"), ("prompt", "f8"), ("output", "f8"), ("key", "i8"), ("number", "i8")])
 
 ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED = 0, 1, 2, 3  # balancers
+BALANCERS = {
+    "round-robin": ROUND_ROBIN, "least-outstanding": LEAST_OUTSTANDING, "power-of-two": POWER_OF_TWO,
+    "consistent-hash": HASHED,
+}  # fmt: skip

@@ -9,31 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
+from rlscale.sim.dispatch import list_ready
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import COLUMNS, READY, records
 from rlscale.sim.request_interval import DONE, run_requests
-from rlscale.sim.request_records import (
-    ARRIVAL,
-    FLOW,
-    GONE,
-    HASHED,
-    LEAST_OUTSTANDING,
-    NOBODY,
-    POWER_OF_TWO,
-    REPLICA,
-    REQUEST,
-    ROUND_ROBIN,
-    SERVER,
-    SERVES,
-)  # fmt: skip
+from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, REPLICA, REQUEST, SERVES
+from rlscale.sim.request_tables import add_free, arrivals_of, begin_empty, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
 from rlscale.types import ClusterSpec, Floats, Ints, Load, Requests, TokenLaw
 
-BALANCERS = {
-    "round-robin": ROUND_ROBIN, "least-outstanding": LEAST_OUTSTANDING, "power-of-two": POWER_OF_TWO,
-    "consistent-hash": HASHED,
-}  # fmt: skip
 ROOM, SUBSTEP_ROOM = 1024, 256  # requests on their way and arrivals of a sub-step at first; both double when short
 LATEST = 1 << 60  # of classes that hold nothing, see below
 
@@ -52,7 +37,7 @@ class RequestWorld(SimWorld):
         if balancer not in BALANCERS:
             raise ScenarioError(f"balancer '{balancer}'; expected one of {', '.join(BALANCERS)}")
         self._balancer = BALANCERS[balancer]
-        self._given = _given(given)
+        self._given = arrivals_of(given)
         self.log = np.full((0 if given is None else len(given), 3), np.inf)
         super().__init__(spec, loads, seeds, initial, *args, **more)
 
@@ -69,11 +54,14 @@ class RequestWorld(SimWorld):
         seats = max(profile.max_seats for profile in profiles)
         self._decode = np.zeros((n, replicas, seats), np.int32)
         self._heap, self._outstanding, self._ready = (np.zeros((n, replicas), np.int64) for _ in range(3))
+        self._some = np.zeros((n, ROOM + 2), np.int64)  # short lists of requests, between one kernel and the next
         self._cursor = np.zeros((n, 1), np.int64)
         # The fluid's books of admissions, empty for good: what takes shares out of them finds nothing.
         self._cells = np.zeros((self.pools, 1, COLUMNS))
         self._classes = np.full((self.pools, CLASSES, 2), LATEST, np.float64)
-        self._servers, self._knots = _servers(self.spec), _knots(self.tables.laws)
+        kinds = [(one.law, one.max_seats, one.kv_capacity_tokens, one.chunk_tokens, 0.0) for one in profiles]
+        self._servers = servers_of(kinds)
+        self._knots = _knots(self.tables.laws)
         self.tables.spec["balancer"] = self._balancer
         self.tables.spec["largest_kv_tokens"] = max(profile.kv_capacity_tokens for profile in profiles)
         return (self.flow, self.replicas, self.requests)
@@ -103,11 +91,10 @@ class RequestWorld(SimWorld):
 
     def _until(self, goal: NDArray[Any], frozen: bool) -> None:
         while True:
-            some = np.zeros((self.n, self.requests.shape[1] + 2), np.int64)
             t = self.tables
             short = run_requests(
                 0, self.n, frozen, goal, self.cluster, self.pool, self.node, self.slot, self.flow, self.arrivals,
-                self.replicas, self.requests, self._decode, self._heap, self._outstanding, self._ready, some,
+                self.replicas, self.requests, self._decode, self._heap, self._outstanding, self._ready, self._some,
                 self._cells, self._classes, self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events,
                 self.held, t.spec, t.pool_spec, t.demands, self._servers, self._knots, t.bank, t.law, self._given,
                 self._cursor, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded, self.log,
@@ -123,26 +110,8 @@ class RequestWorld(SimWorld):
         wider[:, :room] = self.requests
         self.requests = wider
         self.arrivals = records((n, 2 * self.arrivals.shape[1]), ARRIVAL)
+        self._some = np.zeros((n, 2 * room + 2), np.int64)
         _add_free(self.flow, self.requests, room)
-
-
-def _given(requests: Requests | None) -> NDArray[Any]:
-    found = records((0 if requests is None else len(requests),), ARRIVAL)
-    if requests is not None:
-        found["at_s"], found["prompt"] = requests.arrival_s, requests.prompt_tokens
-        found["output"], found["number"] = requests.output_tokens, np.arange(len(requests))
-    return found
-
-
-def _servers(spec: ClusterSpec) -> NDArray[Any]:
-    found = records((len(spec.pools),), SERVER)
-    for row, pool in zip(found, spec.pools, strict=True):
-        profile = pool.profile
-        for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s"):
-            row[name] = getattr(profile.law, name)
-        row["seats"], row["kv_capacity_tokens"] = profile.max_seats, profile.kv_capacity_tokens
-        row["chunk_tokens"] = profile.chunk_tokens
-    return found
 
 
 def _knots(laws: Sequence[TokenLaw]) -> NDArray[np.float64]:
@@ -161,33 +130,19 @@ def _knots(laws: Sequence[TokenLaw]) -> NDArray[np.float64]:
 def _begin_rows(
     rows: Ints, slot: Any, flow: Any, replicas: Any, requests: Any, heap: Ints, outstanding: Ints, ready: Ints
 ) -> None:
-    """Cleared rows: idle replicas where slots are ready, empty queues, all request records free."""
+    """Cleared rows: idle replicas where slots are ready."""
+    count = slot.shape[2]
     for r in rows:
-        f = flow[r]
-        f.head = f.tail = NOBODY
-        f.free = 0
-        for i in range(requests.shape[1]):
-            requests[r, i].next = i + 1 if i + 1 < requests.shape[1] else NOBODY
-        count = slot.shape[2]
-        f.ready = 0
+        begin_empty(flow[r], replicas[r], requests[r], heap[r])
         for k in range(replicas.shape[1]):
-            q = replicas[r, k]
-            q.pool = k // count
-            q.end_s = np.inf
-            q.place = k
-            heap[r, k] = k
+            replicas[r, k].pool = k // count
             outstanding[r, k] = 0
-            q.wait_head = q.wait_tail = q.fill_head = q.fill_tail = q.last = NOBODY
-            q.state = GONE
             if slot[r, k // count, k % count].state == READY:
-                q.state = SERVES
-                ready[r, f.ready] = k
-                f.ready += 1
+                replicas[r, k].state = SERVES
+        list_ready(replicas[r], ready[r], flow[r])
 
 
 @kernel
 def _add_free(flow: Any, requests: Any, first: int) -> None:
     for r in range(flow.shape[0]):
-        for i in range(first, requests.shape[1]):
-            requests[r, i].next = i + 1 if i + 1 < requests.shape[1] else flow[r].free
-        flow[r].free = first
+        add_free(flow[r], requests[r], first)

@@ -1,0 +1,60 @@
+"""Values to the records of the request engine, and its state at the beginning. For a cluster and for bare replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlscale.sim.luck import kernel
+from rlscale.sim.records import records
+from rlscale.sim.request_records import ARRIVAL, NOBODY, SERVER
+from rlscale.types import Ints, IterationLaw, Requests
+
+LAW = ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s")
+Kind = tuple[IterationLaw, int, float, float, float]  # law, seats, KV and chunk tokens, grain
+
+
+def arrivals_of(requests: Requests | None) -> NDArray[Any]:
+    """Recorded requests, numbered in their order; none of them for None."""
+    found = records((0 if requests is None else len(requests),), ARRIVAL)
+    if requests is not None:
+        found["at_s"], found["prompt"] = requests.arrival_s, requests.prompt_tokens
+        found["output"], found["number"] = requests.output_tokens, np.arange(len(requests))
+    return found
+
+
+def servers_of(kinds: Sequence[Kind]) -> NDArray[Any]:
+    """What the replicas of each kind are like."""
+    found = records((len(kinds),), SERVER)
+    for row, (law, seats, kv_capacity_tokens, chunk_tokens, grain_s) in zip(found, kinds, strict=True):
+        for name in LAW:
+            row[name] = getattr(law, name)
+        row["seats"], row["kv_capacity_tokens"] = seats, kv_capacity_tokens
+        row["chunk_tokens"], row["grain_s"] = chunk_tokens, grain_s
+    return found
+
+
+@kernel
+def begin_empty(flow: Any, replicas: Any, requests: Any, heap: Ints) -> None:
+    """Of cleared records of a cluster: replicas that hold nothing, empty queues, all request records free."""
+    flow.free = NOBODY
+    add_free(flow, requests, 0)
+    flow.wait_head = flow.wait_tail = NOBODY
+    for r in range(replicas.shape[0]):
+        q = replicas[r]
+        q.due = np.inf
+        q.place = r
+        heap[r] = r
+        q.wait_head = q.wait_tail = q.fill_head = q.fill_tail = q.last = NOBODY
+
+
+@kernel
+def add_free(flow: Any, requests: Any, first: int) -> None:
+    """Request records from `first` on are free as well."""
+    count = requests.shape[0]
+    for i in range(first, count):
+        requests[i].next = i + 1 if i + 1 < count else flow.free
+    flow.free = first
