@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-Scaling = Literal["superpose", "amplify"]
+Scaling = Literal["superpose", "amplify", "recorded"]  # recorded: as it is
 ANY = ""  # policies for every scenario
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from envs import get_scenario
-from experiments.cases import LoadCase, TraceCase
+from experiments.cases import LoadCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario
@@ -46,8 +46,10 @@ def sample(case: LoadCase, split: Split, seed: int) -> tuple[Scenario, Load]:
 
 @lru_cache(maxsize=16)
 def workload(case: LoadCase, split: Split) -> TraceWorkload:
-    """The recorded load of a split, scaled so that the test split needs `mean_need` replicas on average."""
+    """The recorded load of a split: as it is, or so that the test split needs `mean_need` replicas on average."""
     assert case.trace is not None
+    if case.trace.mode == "recorded":
+        return _window(case, case.trace, split)
     return _window(case, case.trace, split).model_copy(update={"factor": _factor(case)})
 
 
@@ -82,7 +84,8 @@ def resolved(cases: Sequence[LoadCase]) -> list[LoadCase]:
 
 def _of_clients(case: LoadCase, trace: TraceCase) -> LoadCase:
     name = case.name.removesuffix(f" ({trace.mode})")
-    return LoadCase(f"{name} (rates)", case.scenario, replace(trace, mode="amplify"), case.block_s or SIX_HOURS_S)
+    mode: Scaling = "recorded" if trace.mode == "recorded" else "amplify"
+    return LoadCase(f"{name} (rates)", case.scenario, replace(trace, mode=mode), case.block_s or SIX_HOURS_S)
 
 
 def _rates_of_clients(trace: TraceCase) -> bool:
@@ -123,7 +126,9 @@ def _recorded(scaled: TraceWorkload, scenario: Scenario, split: Split, seed: int
 
 
 def _window(case: LoadCase, trace: TraceCase, split: Split) -> TraceWorkload:
-    fields: dict[str, Any] = {"path": trace.path, "scaling": trace.mode}
+    fields: dict[str, Any] = {"path": trace.path}
+    if trace.mode != "recorded":
+        fields["scaling"] = trace.mode
     if trace.tokens == "scenario":
         if "tokens" not in base(case.scenario).workload:
             raise ScenarioError(

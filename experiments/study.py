@@ -42,15 +42,15 @@ class ScenarioEntry(_Strict):
 
 
 class TraceEntry(_Strict):
-    """A recorded load, scaled up to a fleet worth scaling, on the cluster and SLO of a scenario."""
+    """A recorded load on the cluster and SLO of a scenario, scaled up to a fleet worth scaling or as it is."""
 
     path: str
     scenario: str  # cluster, SLO, and training loads where the trace is too short to be split by time
     name: str = ""
     format: str = "auto"
     tokens: Literal["own", "scenario"] = "own"  # whose lengths of prompts and answers
-    scaling: Literal["superpose", "amplify", "both"] = "both"
-    mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas
+    scaling: Literal["superpose", "amplify", "both", "recorded"] = "both"
+    mean_need: Annotated[float, Field(ge=1.0, le=1000.0)] = 12.0  # replicas; of no account as recorded
     block_s: Annotated[float, Field(ge=60.0)] | None = None
     windows_days: dict[Literal["train", "validation", "test"], Days] | None = None  # [first day, day after the last]
 

@@ -241,6 +241,7 @@ class Load:
     think_s: float = 0.0  # mean time until then
     work_per_s: Floats = field(default_factory=lambda: np.zeros(1))  # deferrable tokens, per cell of WORK_STEP_S
     deadline_s: float = math.inf  # by when a deferrable token has to be done, after it came
+    requests: Requests | None = None  # every one of them, where they were recorded: those counted in `values`
 
     @property
     def duration_s(self) -> float:
@@ -264,6 +265,17 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self.arrival_s)
+
+    def between(self, start_s: float, end_s: float) -> Requests:
+        """Those in [start, end), their time counted from `start_s`."""
+        rows = slice(*np.searchsorted(self.arrival_s, (start_s, end_s)))
+        return Requests(self.arrival_s[rows] - start_s, self.prompt_tokens[rows], self.output_tokens[rows])
+
+    def at(self, arrival_s: Floats, rows: Ints) -> Requests:
+        """The given rows at new times, sorted by them."""
+        order = np.argsort(arrival_s, kind="stable")
+        rows = rows[order]
+        return Requests(arrival_s[order], self.prompt_tokens[rows], self.output_tokens[rows])
 
 
 class Workload(Protocol):

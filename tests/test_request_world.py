@@ -110,8 +110,8 @@ def test_recorded_requests_end_as_without_a_cluster_around_them() -> None:
     n = 20_000
     given = Requests(np.cumsum(g.exponential(1 / 80.0, n)), np.rint(g.lognormal(6.0, 1.0, n)) + 1.0,
                      np.rint(g.lognormal(4.5, 1.0, n)) + 1.0)  # fmt: skip
-    load = replace(scenario.sample_load("test", 0), law="counts")
-    world = RequestWorld(scenario.cluster, [load], [0], np.array([5]), given=given)
+    load = replace(scenario.sample_load("test", 0), law="counts", requests=given)
+    world = RequestWorld(scenario.cluster, [load], [0], np.array([5]), log_requests=True)
     world.apply(np.array([[5]]))
     for _ in range(20):
         world.wait()
@@ -122,6 +122,24 @@ def test_recorded_requests_end_as_without_a_cluster_around_them() -> None:
     np.testing.assert_allclose(world.log[:, 2], bare.e2e_s, rtol=1e-9)
     np.testing.assert_allclose(world.log[:, 0], bare.ttft_s, rtol=1e-9)
     assert float(world.cluster["finished"][0]) == n
+
+
+def test_each_load_brings_its_own_requests_and_empty_ones_are_taken_for_one_token() -> None:
+    """Three loads: two recorded ones with requests at one instant and of no tokens, and one that draws its own."""
+    scenario = get_scenario("chat")
+    drawn = scenario.sample_load("test", 0)
+    given = [Requests(np.array([0.0, 7.0, 7.0, 7.0, 40.0]), np.array([5.0, 0.0, 80.0, 80.0, 9.0]), np.array(output))
+             for output in ([0.0, 9.0, 9.0, 9.0, 30.0], [1.0, 1.0, 1.0, 2.0, 0.0])]  # fmt: skip
+    loads = [replace(drawn, law="counts", requests=one) for one in given] + [drawn]
+    world = RequestWorld(scenario.cluster, loads, [0, 0, 0], np.array([2]), load_of_row=[0, 1, 2], log_requests=True)
+    for _ in range(4):
+        world.wait()
+    assert world.cluster["arrived"].tolist()[:2] == world.cluster["finished"].tolist()[:2] == [5.0, 5.0]
+    assert world.cluster["arrived"][2] > 1000.0
+    assert np.isfinite(world.log).all() and len(world.log) == 10
+    assert (world.log[[0, 5, 6, 7, 9], 1] == 0.0).all()  # answers of one token, or of none
+    # Of three at one instant on two replicas, the third waits for the end of the first one's iteration.
+    assert world.log[3, 0] == pytest.approx(world.log[1, 0] + world.log[2, 0], rel=1e-3)
 
 
 def test_the_loop_runs_on_it_and_the_fluid_is_near() -> None:

@@ -16,6 +16,7 @@ from experiments.compare import open_grid
 from experiments.study import parse_study
 from rlscale.loop import need_series
 from rlscale.registry import scan
+from rlscale.workloads.readers import read
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,22 @@ def test_a_trace_is_scaled_to_the_mean_need_asked_for(minutes: Path, mode: str):
     need = need_series(load, scenario.cluster, scenario.limits)
     assert need.mean() == pytest.approx(10.0, rel=0.03)
     assert load.duration_s == pytest.approx(1200.0, abs=20.0)  # the first ten minutes are history
+
+
+def test_a_trace_as_it_is_brings_every_request_and_superposing_moves_copies_of_them(minutes: Path):
+    every = read(minutes).requests
+    assert every is not None
+    _, load = sources.sample(case(minutes, "recorded"), "test", 0)
+    scored = every.between(600.0, 600.0 + load.duration_s)
+    assert load.requests is not None and sources.about(case(minutes, "recorded"))["factor"] == 1.0  # type: ignore[index]
+    for name in ("arrival_s", "prompt_tokens", "output_tokens"):
+        np.testing.assert_array_equal(getattr(load.requests, name), getattr(scored, name))
+    assert sources.sample(case(minutes, "amplify"), "test", 0)[1].requests is None  # drawn out of rates
+    _, copies = sources.sample(case(minutes, "superpose"), "test", 0)
+    assert copies.requests is not None and (np.diff(copies.requests.arrival_s) >= 0).all()
+    for one in (load, copies):
+        counts = np.bincount(one.requests.arrival_s.astype(int), minlength=len(one.values))  # type: ignore[union-attr]
+        np.testing.assert_array_equal(counts, one.values)
 
 
 def test_amplifying_keeps_the_swings_and_superposing_flattens_them_and_says_so(minutes: Path):

@@ -73,20 +73,20 @@ def tokens_at(u, knots):
 
 
 @kernel
-def read(now_s, c, flow, arrivals, spec, given, cursor):
-    """Copy the given requests of this sub-step; returns the cursor behind them, or -1 - their number if that many have
-    no room."""
+def read(now_s, c, flow, arrivals, spec, given, cursor, last, longest):
+    """Copy the given requests of this sub-step, none after `last`; returns the cursor behind them, or -1 where there is
+    no room. Answers have `longest` tokens at most."""
     until_s = now_s + spec.substep_s
     begun_s = c.cell * spec.substep_s
     end = cursor
-    while end < given.shape[0] and given[end].at_s - begun_s < until_s:
+    while end < last and given[end].at_s - begun_s < until_s:
         end += 1
     if end - cursor > arrivals.shape[0]:
-        return -1 - (end - cursor)
+        return -1
     for k in range(cursor, end):
         a, b = arrivals[k - cursor], given[k]
         a.at_s = max(now_s, b.at_s - begun_s)
-        a.prompt, a.output, a.key, a.number = b.prompt, b.output, b.key, b.number
+        a.prompt, a.output, a.key, a.number = b.prompt, min(b.output, longest), b.key, b.number
     flow.next = 0
     flow.upto = end - cursor
     return end

@@ -9,6 +9,8 @@ sequences make the iterations of runs longer that begin after they joined.
 
 from __future__ import annotations
 
+import numpy as np
+
 from rlscale.sim import lifecycle
 from rlscale.sim.books import keep_books, scrape_fleet
 from rlscale.sim.fleet import apply_targets, change_supply, fail
@@ -26,8 +28,8 @@ DONE = -1
 @kernel
 def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arrivals, replicas, requests, decode, heap,
                  outstanding, ready, some, cells, classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec,
-                 pool_spec, demands, servers, knots, bank, law, given, cursor, block, block_steps, supply, grid, work,
-                 degraded, log):  # fmt: skip
+                 pool_spec, demands, servers, knots, bank, law, given, spans, cursor, block, block_steps, supply, grid,
+                 work, degraded, log):  # fmt: skip
     """Up to interval `goal[r]` of the clusters `first` to `last - 1`; DONE, or the cluster that needs more room."""
     for r in range(first, last):
         load = cluster[r].load
@@ -36,8 +38,8 @@ def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arr
                 frozen, cluster[r], pool[r], node[r], slot[r], flow[r], arrivals[r], replicas[r], requests[r],
                 decode[r], heap[r], outstanding[r], ready[r], some[r], cells, classes, hist[r], scrape[r],
                 pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec, demands, servers, knots,
-                bank[load], law[load], given, cursor[r], block[load], block_steps, supply, grid, work[load], degraded,
-                log,
+                bank[load], law[load], given, spans[load], cursor[r], block[load], block_steps, supply, grid,
+                work[load], degraded, log,
             ):  # fmt: skip
                 return r
     return DONE
@@ -46,19 +48,21 @@ def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arr
 @kernel
 def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests, decode, heap, outstanding, ready,
               some, cells, classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec, pool_spec, demands,
-              servers, knots, values, law, given, cursor, block, block_steps, supply, grid, work, degraded,
+              servers, knots, values, law, given, span, cursor, block, block_steps, supply, grid, work, degraded,
               log):  # fmt: skip
     """One interval, from the sub-step on at which room was short; False where it is short again."""
     h = spec.substep_s
     count = slots.shape[1]
     for step in range(c.step - c.interval * spec.substeps, spec.substeps):
         now_s = c.step * h
+        longest = np.inf
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
         if spec.degrades and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready):
             kind = degraded[kind]
+            longest = knots[kind, 1, 1, knots.shape[3] - 1]
             c.degraded_steps += 1
-        if not _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots[kind], values, law, given,
-                              cursor, hist):  # fmt: skip
+        if not _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots[kind], longest, values, law,
+                              given, span, cursor, hist):  # fmt: skip
             return False
         if not frozen:
             # The fluid's books are empty here: what dies or drains is moved by `follow`.
@@ -105,23 +109,28 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
 
 
 @kernel
-def _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots, values, law, given, cursor, hist):
+def _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots, longest, values, law, given, span,
+                   cursor, hist):  # fmt: skip
     """The requests of the coming sub-step; False, and nothing has happened, where there is no room for them."""
-    if given.shape[0] > 0:
+    rejects = spec.rejects and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready)
+    if span[1] > span[0]:
         if frozen:
             flow.next = flow.upto = 0
             return True
-        end = read(now_s, c, flow, arrivals, spec, given, cursor[0])
+        end = read(now_s, c, flow, arrivals, spec, given, cursor[0], span[1], longest)
         if end < 0 or flow.active + flow.upto >= requests.shape[0]:
             return False
         cursor[0] = end
+        if rejects:
+            turn_away(float(flow.upto), c, hist)
+            flow.upto = 0
         return True
     thinking = c.thinking
     count = drawn_count(frozen, c, spec, values, law)
     if count > arrivals.shape[0] or flow.active + count >= requests.shape[0]:
         c.thinking = thinking
         return False
-    if spec.rejects and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready):
+    if rejects:
         turn_away(float(count), c, hist)
         count = 0
     draw(count, now_s, c, flow, arrivals, spec, law, knots)

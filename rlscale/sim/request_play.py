@@ -59,7 +59,7 @@ def play(
     replicas["pool"] = [kinds.index(one) for one in servers]
     like = [(one.law, one.seats, one.kv_capacity_tokens, one.chunk_tokens, one.grain_s) for one in kinds]
     heap, outstanding, ready = np.zeros((3, count), np.int64)
-    _play(steps, requeue, cluster, flow, arrivals_of(requests), replicas, jobs, np.zeros((count, seats), np.int32),
+    _play(steps, requeue, cluster, flow, arrivals_of([requests])[0], replicas, jobs, np.zeros((count, seats), np.int32),
           heap, outstanding, ready, np.zeros(n + 2, np.int64), servers_of(like), np.zeros((3, BINS)), rules,
           log)  # fmt: skip
     end = float(log[np.isfinite(log[:, 2]), 2].max(initial=0.0))

@@ -17,13 +17,19 @@ LAW = ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s")
 Kind = tuple[IterationLaw, int, float, float, float]  # law, seats, KV and chunk tokens, grain
 
 
-def arrivals_of(requests: Requests | None) -> NDArray[Any]:
-    """Recorded requests, numbered in their order; none of them for None."""
-    found = records((0 if requests is None else len(requests),), ARRIVAL)
-    if requests is not None:
-        found["at_s"], found["prompt"] = requests.arrival_s, requests.prompt_tokens
-        found["output"], found["number"] = requests.output_tokens, np.arange(len(requests))
-    return found
+def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints]:
+    """Recorded requests, one list after the other and numbered like that; and where each list begins and ends, (lists,
+    2). A prompt and an answer have one token at least: the pass that reads a prompt makes one."""
+    ends = np.cumsum([0, *(0 if one is None else len(one) for one in requests)])
+    spans = np.stack([ends[:-1], ends[1:]], axis=1)
+    found = records((int(ends[-1]),), ARRIVAL)
+    found["number"] = np.arange(len(found))
+    for one, (first, last) in zip(requests, spans, strict=True):
+        if one is not None:
+            part = found[first:last]
+            part["at_s"] = one.arrival_s
+            part["prompt"], part["output"] = np.maximum(1.0, one.prompt_tokens), np.maximum(1.0, one.output_tokens)
+    return found, spans
 
 
 def servers_of(kinds: Sequence[Kind]) -> NDArray[Any]:

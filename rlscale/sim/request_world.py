@@ -17,7 +17,7 @@ from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, REPLICA, REQUE
 from rlscale.sim.request_tables import add_free, arrivals_of, begin_empty, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Floats, Ints, Load, Requests, TokenLaw
+from rlscale.types import ClusterSpec, Floats, Ints, Load, TokenLaw
 
 ROOM, SUBSTEP_ROOM = 1024, 256  # requests on their way and arrivals of a sub-step at first; both double when short
 LATEST = 1 << 60  # of classes that hold nothing, see below
@@ -26,19 +26,20 @@ LATEST = 1 << 60  # of classes that hold nothing, see below
 class RequestWorld(SimWorld):
     """`apply` targets, `wait` one control interval, read the records.
 
-    `given`: recorded requests that come instead of drawn ones, the same for all rows; `log` of (number, 3) TTFT, TPOT
-    and E2E in seconds takes theirs, infinite where a request never got there.
+    Loads that know their requests bring them; those of the others are drawn. With `log_requests`, `log` of (number, 3)
+    holds TTFT, TPOT and E2E in seconds of every known request, load after load, infinite where one never got there; for
+    one row per load.
     """
 
     def __init__(
         self, spec: ClusterSpec, loads: Sequence[Load], seeds: Sequence[int], initial: NDArray[Any],
-        *args: Any, balancer: str = "least-outstanding", given: Requests | None = None, **more: Any,
+        *args: Any, balancer: str = "least-outstanding", log_requests: bool = False, **more: Any,
     ) -> None:  # fmt: skip
         if balancer not in BALANCERS:
             raise ScenarioError(f"balancer '{balancer}'; expected one of {', '.join(BALANCERS)}")
         self._balancer = BALANCERS[balancer]
-        self._given = arrivals_of(given)
-        self.log = np.full((0 if given is None else len(given), 3), np.inf)
+        self._given, self._spans = arrivals_of([load.requests for load in loads])
+        self.log = np.full((len(self._given) if log_requests else 0, 3), np.inf)
         super().__init__(spec, loads, seeds, initial, *args, **more)
 
     def _make_engine(self) -> tuple[NDArray[Any], ...]:
@@ -67,9 +68,10 @@ class RequestWorld(SimWorld):
         return (self.flow, self.replicas, self.requests)
 
     def _begin_rows(self, rows: NDArray[Any]) -> None:
-        if len(self._given):
-            begun_s = self.cluster["cell"][rows] * self.spec.substep_s
-            self._cursor[rows, 0] = np.searchsorted(self._given["at_s"], begun_s)
+        for row in rows if len(self._given) else ():
+            first, last = self._spans[self.cluster["load"][row]]
+            begun_s = self.cluster["cell"][row] * self.spec.substep_s
+            self._cursor[row, 0] = first + np.searchsorted(self._given["at_s"][first:last], begun_s)
         _begin_rows(
             rows, self.slot, self.flow, self.replicas, self.requests, self._heap, self._outstanding, self._ready
         )
@@ -97,7 +99,7 @@ class RequestWorld(SimWorld):
                 self.replicas, self.requests, self._decode, self._heap, self._outstanding, self._ready, self._some,
                 self._cells, self._classes, self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events,
                 self.held, t.spec, t.pool_spec, t.demands, self._servers, self._knots, t.bank, t.law, self._given,
-                self._cursor, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded, self.log,
+                self._spans, self._cursor, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded, self.log,
             )  # fmt: skip
             if short == DONE:
                 return

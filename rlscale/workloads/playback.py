@@ -59,8 +59,7 @@ def circle(trace: Trace, split: Split, factor: float, rng: np.random.Generator, 
     if split.head:
         both = superpose(trace.between(split.start_s, split.end_s).faster(times), factor, rng, step_s)
         head = round((split.scored_s - split.start_s) / times / step_s)
-        cells = Cells(step_s, both.values[head:], both.law, both.burstiness)
-        return Episode(0.0, cells, minutes(both.rate_per_s[:head], step_s))
+        return Episode(0.0, both.part(head, len(both.values)), minutes(both.rate_per_s[:head], step_s))
     before = superpose(trace.between(split.start_s, split.scored_s).faster(times), factor, rng, HISTORY_STEP_S)
     cells = superpose(trace.between(split.scored_s, split.end_s).faster(times), factor, rng, step_s)
     return Episode(0.0, cells, minutes(before.rate_per_s, HISTORY_STEP_S))
@@ -72,8 +71,7 @@ def cut(whole: Episode, begin_s: float, cells: int) -> Episode:
     first = round(begin_s / step_s)
     passed = minutes(whole.cells.rate_per_s[:first], step_s)
     history = np.concatenate([whole.history_per_s, passed])[-round(DAY_S / HISTORY_STEP_S) :]
-    values = whole.cells.values[first : first + cells]
-    return Episode(begin_s, Cells(step_s, values, whole.cells.law, whole.cells.burstiness), history)
+    return Episode(begin_s, whole.cells.part(first, first + cells), history)
 
 
 def in_place(
@@ -87,7 +85,7 @@ def in_place(
     load = scaled(trace.between(first_s, last_s).faster(times), way, factor, rng, step_s)
     oldest_s = max(split.start_s, first_s - math.floor(DAY_S / grid) * grid)
     rates = trace.between(oldest_s, first_s).faster(times).rates(HISTORY_STEP_S)
-    return Episode(begin_s, Cells(step_s, load.values[:cells], load.law, load.burstiness), factor * rates)
+    return Episode(begin_s, load.part(0, cells), factor * rates)
 
 
 def minutes(rate_per_s: Floats, step_s: float) -> Floats:

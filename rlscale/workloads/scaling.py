@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from rlscale.errors import TraceError
-from rlscale.types import Floats, Load
+from rlscale.types import Floats, Load, Requests
 from rlscale.workloads import statistics as st
 from rlscale.workloads.client_counts import draw_counts
 from rlscale.workloads.renewal import burstiness
-from rlscale.workloads.trace import Trace
+from rlscale.workloads.trace import Series, Trace
 
 Way = Literal["superpose", "amplify", "rate", "recorded"]
 WINDOWS_S = (1.0, 10.0, 60.0)
@@ -32,11 +32,18 @@ class Cells:
     values: Floats
     law: Literal["poisson", "counts"]
     burstiness: float = 1.0
+    requests: Requests | None = None  # those that were counted, where they are known
 
     @property
     def rate_per_s(self) -> Floats:
         """Requests per second in every cell."""
         return self.values if self.law == "poisson" else self.values / self.step_s
+
+    def part(self, first: int, last: int) -> Cells:
+        """The cells `first` to `last - 1`."""
+        span_s = (first * self.step_s, min(last, len(self.values)) * self.step_s)
+        requests = None if self.requests is None else self.requests.between(*span_s)
+        return replace(self, values=self.values[first:last], requests=requests)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +71,12 @@ def superpose(trace: Trace, factor: float, rng: np.random.Generator, step_s: flo
     copies = math.ceil(factor - 1e-9)
     keep = factor - (copies - 1)
     shifts_s = np.concatenate([[0.0], rng.uniform(0.0, trace.span_s, copies - 1)])
-    parts = [_shifted(trace, shift_s, keep if i == copies - 1 else 1.0, rng) for i, shift_s in enumerate(shifts_s)]
+    keeps = [1.0] * (copies - 1) + [keep]
     if trace.requests is not None:
-        at_s = np.concatenate([part.requests.arrival_s for part in parts if part.requests is not None])
-        return _from_requests(np.sort(at_s), trace.span_s, step_s)
-    total = np.sum([part.series.counts for part in parts if part.series is not None], axis=0)
+        return _from_requests(_superposed(trace.requests, trace.span_s, shifts_s, keeps, rng), trace.span_s, step_s)
     assert trace.series is not None
-    whole = replace(trace, series=replace(trace.series, counts=total))
+    parts = [_shifted(trace.series, shift_s, keep, rng) for shift_s, keep in zip(shifts_s, keeps, strict=True)]
+    whole = replace(trace, series=replace(trace.series, counts=np.sum(parts, axis=0)))
     return _from_series(whole, step_s)
 
 
@@ -119,26 +125,28 @@ def _check(factor: float) -> None:
         raise TraceError(f"factor={factor}; expected a number above 0")
 
 
-def _shifted(trace: Trace, shift_s: float, keep: float, rng: np.random.Generator) -> Trace:
-    """One copy, moved in a circle of the trace's span and thinned to the share `keep`."""
-    if trace.requests is not None:
-        at_s = trace.requests.arrival_s
-        kept = at_s if keep >= 1.0 else at_s[rng.random(len(at_s)) < keep]
-        return replace(trace, requests=replace(trace.requests, arrival_s=np.mod(kept + shift_s, trace.span_s)))
-    assert trace.series is not None
-    counts = np.roll(trace.series.counts, int(shift_s / trace.series.step_s))
-    if keep < 1.0:
-        counts = (
-            rng.binomial(np.rint(counts).astype(np.int64), keep).astype(np.float64)
-            if trace.series.whole
-            else keep * counts
-        )
-    return replace(trace, series=replace(trace.series, counts=counts))
+def _superposed(
+    requests: Requests, span_s: float, shifts_s: Floats, keeps: list[float], rng: np.random.Generator
+) -> Requests:
+    """Copies moved in a circle of `span_s`, each thinned to its share."""
+    every = np.arange(len(requests))
+    rows = [every if keep >= 1.0 else every[rng.random(len(every)) < keep] for keep in keeps]
+    at_s = [np.mod(requests.arrival_s[own] + shift_s, span_s) for own, shift_s in zip(rows, shifts_s, strict=True)]
+    return requests.at(np.concatenate(at_s), np.concatenate(rows))
 
 
-def _from_requests(at_s: Floats, span_s: float, step_s: float) -> Cells:
+def _shifted(series: Series, shift_s: float, keep: float, rng: np.random.Generator) -> Floats:
+    """Counts of one copy, moved in a circle and thinned to the share `keep`."""
+    counts = np.roll(series.counts, int(shift_s / series.step_s))
+    if keep >= 1.0:
+        return counts
+    return rng.binomial(np.rint(counts).astype(np.int64), keep).astype(np.float64) if series.whole else keep * counts
+
+
+def _from_requests(requests: Requests, span_s: float, step_s: float) -> Cells:
+    at_s = requests.arrival_s
     counts = st.window_counts(at_s, step_s, span_s)
-    return Cells(step_s, counts, "counts", st.within_cell_dispersion(at_s, step_s, span_s))
+    return Cells(step_s, counts, "counts", st.within_cell_dispersion(at_s, step_s, span_s), requests)
 
 
 def _from_series(trace: Trace, step_s: float) -> Cells:

@@ -112,7 +112,7 @@ class Trace:
             self,
             span_s=end_s - start_s,
             week_s=(self.week_s + start_s) % WEEK_S,
-            requests=None if self.requests is None else _cut_requests(self.requests, start_s, end_s),
+            requests=None if self.requests is None else self.requests.between(start_s, end_s),
             series=None if self.series is None else _cut_series(self.series, start_s, end_s),
             clients=None if self.clients is None else _cut_clients(self.clients, start_s, end_s),
         )
@@ -138,11 +138,6 @@ class Trace:
         if self.clients is None or self.clients.rate_per_s.sum() <= 0:
             return 1.0
         return float(np.average(self.clients.cv, weights=self.clients.rate_per_s)) ** 2
-
-
-def _cut_requests(requests: Requests, start_s: float, end_s: float) -> Requests:
-    rows = slice(*np.searchsorted(requests.arrival_s, (start_s, end_s)))
-    return Requests(requests.arrival_s[rows] - start_s, requests.prompt_tokens[rows], requests.output_tokens[rows])
 
 
 def _cut_series(series: Series, start_s: float, end_s: float) -> Series:

@@ -103,6 +103,7 @@ class TraceWorkload(BaseModel):
             history_per_s=episode.history_per_s,
             history_step_s=HISTORY_STEP_S,
             week_s=(monday_s + first_s) % WEEK_S,
+            requests=None if self.tokens is not None else episode.cells.requests,
         )
 
     def dispersion(self, rng: np.random.Generator, step_s: float = 1.0) -> Dispersion:
