@@ -28,7 +28,7 @@ COMMANDS = {
     "list": ("experiments.list", "what can be named: scenarios, scalers, loads, forecasters"),
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
     "forecast": ("experiments.forecast", "score the forecasters by a rolling back-test, one lead time ahead"),
-    "fidelity": ("experiments.fidelity", "how far the fluid engine is from the request-level oracle"),
+    "fidelity": ("experiments.fidelity", "how far the engines can be trusted: against theory, oracle and each other"),
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "tune": ("experiments.tune", "a scaler's settings, found on training loads within a budget"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import functools
 import itertools
@@ -13,20 +12,20 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
-from experiments import fidelity
+from experiments import fidelity_steady as steady
 from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.types import Floats
 
 SEEDS = (0, 1)
 WEIGHT = {"ttft_mean": 1.0, "ttft_p99": 0.8, "tpot_mean": 1.0, "tpot_p99": 0.4, "attainment": 1.0}
-SCALE = {**fidelity.GOALS, "tpot_p99": 0.15}
+SCALE = {**steady.GOALS, "tpot_p99": 0.15}
 OVERLOAD_WEIGHT = 0.4  # of loads above 0.9, where one seed differs from another by more than the goals
 Point = tuple[str, int, float, float]  # profile, replicas, cv, load
 
 
 def points(half: str) -> list[Point]:
     """Cells of the grid without their seed; they take turns between the halves."""
-    grid = itertools.product(fidelity.PROFILES, fidelity.REPLICAS, fidelity.CVS, fidelity.LOADS)
+    grid = itertools.product(steady.PROFILES, steady.REPLICAS, steady.CVS, steady.LOADS)
     return [point for number, point in enumerate(grid) if (number % 2 == 0) == (half == "fit")]
 
 
@@ -34,29 +33,29 @@ def points(half: str) -> list[Point]:
 def truth(point: Point, cache: Path) -> tuple[float, ...]:
     """Means over the seeds of the fit."""
     profile, replicas, cv, load = point
-    cells = [fidelity.Cell(profile, load, cv, replicas, seed) for seed in SEEDS]
-    return tuple(np.mean([fidelity.of_oracle(cell, cache) for cell in cells], axis=0))
+    cells = [steady.Cell(profile, load, cv, replicas, seed) for seed in SEEDS]
+    return tuple(np.mean([steady.of_oracle(cell, cache) for cell in cells], axis=0))
 
 
 def residuals_of(point: Point, kappa: Kappa, cache: Path) -> Floats:
     """Errors over their goals, for every measure and sub-step."""
     profile, replicas, cv, load = point
     found = []
-    for h in fidelity.SUBSTEPS_S:
+    for h in steady.SUBSTEPS_S:
         fluid = np.mean(
-            [fidelity.of_fluid(fidelity.Cell(profile, load, cv, replicas, s), h, kappa) for s in SEEDS], axis=0
+            [steady.of_fluid(steady.Cell(profile, load, cv, replicas, s), h, kappa) for s in SEEDS],
+            axis=0,
         )
-        errors = fidelity.errors(fluid, np.array(truth(point, cache)))
-        found += [WEIGHT[n] * e / SCALE[n] for n, e in zip(fidelity.MEASURES, errors, strict=True)]
+        errors = steady.errors(fluid, np.array(truth(point, cache)))
+        found += [WEIGHT[n] * e / SCALE[n] for n, e in zip(steady.MEASURES, errors, strict=True)]
     return np.array(found) * (OVERLOAD_WEIGHT if load > 0.9 else 1.0)
 
 
-def run(args: argparse.Namespace) -> int:
+def run(cache: Path, workers: int) -> None:
     """Print the fitted constants; they are put into rlscale/sim/kappa.py by hand, because they change every result."""
-    found = fit(args.cache, args.workers)
+    found = fit(cache, workers)
     for name, value in asdict(found).items():
         print(f"{name:14} {value:8.3f}   (now {getattr(FITTED, name):g})")
-    return 0
 
 
 def fit(cache: Path, workers: int, start: Kappa = FITTED) -> Kappa:

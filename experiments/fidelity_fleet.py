@@ -7,7 +7,6 @@ assumes, and with a queue per replica, as real servers have it.
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import itertools
 import multiprocessing
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import fidelity
+from experiments import fidelity_steady as steady
 from experiments.results import write_csv, write_json, write_text
 from rlscale.parts import Failures
 from rlscale.sim.histogram import quantile
@@ -39,7 +38,7 @@ MEASURES = ("ttft_mean", "ttft_p99", "tpot_mean", "attainment", "lost")
 SHARES = ("attainment", "lost")
 ENOUGH = 0.95
 TITLES = {"service": "one queue per service", "replica": "a queue per replica"}
-GOALS = fidelity.GOALS | {"lost": 0.002}
+GOALS = steady.GOALS | {"lost": 0.002}
 
 
 @dataclass(frozen=True)
@@ -66,15 +65,15 @@ class Cell:
     def rate_per_s(self) -> float:
         """Arrivals of the service, in the mean of the plan."""
         lean = SWING / 2 if "drain" in self.case else 0.0
-        saturation = [fidelity.saturation_per_s(pool.profile) for pool in self.pools]
+        saturation = [steady.saturation_per_s(pool.profile) for pool in self.pools]
         return self.load * float(np.dot(self.initial, saturation)) * (FLEET - lean) / FLEET
 
     def spec(self) -> ClusterSpec:
         """Failures and grace of the case."""
         running: Literal["lost", "requeued"] = "requeued" if "requeued" in self.case else "lost"
         fails = Failures(REPLICA_PER_H if "fail" in self.case else 0.0, running=running)
-        return ClusterSpec(self.pools, Slo(fidelity.TTFT_SLO_S, 0.05), interval_s=INTERVAL_S, drain_s=DRAIN_S,
-                           scrape_interval_s=INTERVAL_S, timeout_s=fidelity.TIMEOUT_S, failures=fails)  # fmt: skip
+        return ClusterSpec(self.pools, Slo(steady.TTFT_SLO_S, 0.05), interval_s=INTERVAL_S, drain_s=DRAIN_S,
+                           scrape_interval_s=INTERVAL_S, timeout_s=steady.TIMEOUT_S, failures=fails)  # fmt: skip
 
     def target(self, interval: int) -> Floats:
         """The plan: some of the first pool go and come again."""
@@ -84,17 +83,16 @@ class Cell:
         return target
 
 
-def run(args: argparse.Namespace) -> int:
+def run(out: Path, workers: int) -> None:
     """Simulate all cells, compare, write."""
     cells = [Cell(*point) for point in itertools.product(CASES, LOADS, SEEDS)]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(max(1, args.workers), mp_context=context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(max(1, workers), mp_context=context) as pool:
         found = []
         for number, row in enumerate(pool.map(compare, cells), 1):
             found.append(row)
             if number % 10 == 0:
                 print(f"{number}/{len(cells)}", flush=True)
-    out = args.out or Path("results/fidelity_fleet")
     out.mkdir(parents=True, exist_ok=True)
     rows = [_mean(found, case, load) for case in CASES for load in LOADS]
     judged = [band(found, queue, enough) for queue in QUEUES for enough in (True, False)]
@@ -105,7 +103,6 @@ def run(args: argparse.Namespace) -> int:
     )
     write_text(out / "report.md", report(rows, judged))
     print(report(rows, judged))
-    return 0
 
 
 def compare(cell: Cell) -> dict[str, Any]:
@@ -162,13 +159,13 @@ def of_oracle(
     cell: Cell, requests: Requests, lives: list[tuple[int, Lifetime]], queue: Literal["service", "replica"]
 ) -> list[float]:
     """The same measures, by every request."""
-    servers = [fidelity.server(pool.profile) for pool in cell.pools]
-    oracle = Oracle([servers[pool] for pool, _ in lives], [life for _, life in lives], fidelity.TIMEOUT_S,
+    servers = [steady.server(pool.profile) for pool in cell.pools]
+    oracle = Oracle([servers[pool] for pool, _ in lives], [life for _, life in lives], steady.TIMEOUT_S,
                     queue=queue, requeue="requeued" in cell.case)  # fmt: skip
     outcome = oracle.run(requests)
     served = outcome.ttft_s[np.isfinite(outcome.ttft_s)]
     done = np.isfinite(outcome.e2e_s)
-    good = done & (outcome.ttft_s <= fidelity.TTFT_SLO_S) & (outcome.tpot_s <= 0.05)
+    good = done & (outcome.ttft_s <= steady.TTFT_SLO_S) & (outcome.tpot_s <= 0.05)
     return [float(served.mean()), float(np.quantile(outcome.ttft_s, 0.99, method="higher")),
             float(outcome.tpot_s[done].mean()), float(good.mean()), outcome.lost / len(requests)]  # fmt: skip
 

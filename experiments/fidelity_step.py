@@ -11,7 +11,6 @@ end, a dropped one when its patience ends.
 
 from __future__ import annotations
 
-import argparse
 import concurrent.futures
 import itertools
 import math
@@ -23,7 +22,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments import fidelity
+from experiments import fidelity_steady as steady
 from experiments.results import write_csv, write_json, write_text
 from rlscale.sim.histogram import quantile
 from rlscale.sim.naive import Lifetime, Oracle
@@ -61,26 +60,25 @@ class Cell:
     @property
     def tpot_slo_s(self) -> float:
         """As in the grid, at the load of the larger fleet."""
-        return fidelity.Cell(self.profile, LOAD_AFTER, 1.0, AFTER, 0).tpot_slo_s
+        return steady.Cell(self.profile, LOAD_AFTER, 1.0, AFTER, 0).tpot_slo_s
 
 
-def run(args: argparse.Namespace) -> int:
+def run(cache: Path, out: Path, workers: int) -> None:
     """Simulate what is missing, then compare."""
-    cells = [Cell(*point) for point in itertools.product(fidelity.PROFILES, CVS, DELAYS_S, SEEDS)]
+    cells = [Cell(*point) for point in itertools.product(steady.PROFILES, CVS, DELAYS_S, SEEDS)]
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(max(1, args.workers), mp_context=context) as pool:
-        waiting = [pool.submit(run_oracle, cell, queue, args.cache) for cell in cells for queue in QUEUES]
+    with concurrent.futures.ProcessPoolExecutor(max(1, workers), mp_context=context) as pool:
+        waiting = [pool.submit(run_oracle, cell, queue, cache) for cell in cells for queue in QUEUES]
         for number, done in enumerate(concurrent.futures.as_completed(waiting), 1):
             done.result()
             if number % 10 == 0:
                 print(f"oracle: {number}/{len(waiting)}", flush=True)
-    judge(cells, args.cache, args.out or Path("results/fidelity_step"))
-    return 0
+    judge(cells, cache, out)
 
 
 def requests(cell: Cell) -> Requests:
     """Gamma arrivals whose rate steps up at `STEP_S`: drawn in mean distances, then put on the clock."""
-    saturation = fidelity.saturation_per_s(service_profile(cell.profile))
+    saturation = steady.saturation_per_s(service_profile(cell.profile))
     low, high = saturation * BEFORE * LOAD_BEFORE, saturation * AFTER * LOAD_AFTER
     end_s = cell.phase_ends_s[-1]
     total = low * STEP_S + high * (end_s - STEP_S)
@@ -100,8 +98,8 @@ def run_oracle(cell: Cell, queue: Literal["replica", "service"], cache: Path) ->
     if path.exists():
         return path
     late = Lifetime(ready_s=STEP_S + cell.delay_s)
-    oracle = Oracle(fidelity.server(service_profile(cell.profile)), [Lifetime()] * BEFORE + [late] * (AFTER - BEFORE),
-                    timeout_s=fidelity.TIMEOUT_S, queue=queue)  # fmt: skip
+    oracle = Oracle(steady.server(service_profile(cell.profile)), [Lifetime()] * BEFORE + [late] * (AFTER - BEFORE),
+                    timeout_s=steady.TIMEOUT_S, queue=queue)  # fmt: skip
     outcome = oracle.run(requests(cell))
     partial = path.with_suffix(f".{os.getpid()}.partial")
     with partial.open("wb") as file:
@@ -116,9 +114,9 @@ def of_oracle(cell: Cell, path: Path) -> tuple[Floats, Floats]:
     with np.load(path) as file:
         ttft, tpot, e2e = file["ttft_s"], file["tpot_s"], file["e2e_s"]
     dropped = ~np.isfinite(ttft)
-    first = arrival + np.where(dropped, fidelity.TIMEOUT_S, ttft)
-    last = arrival + np.where(dropped, fidelity.TIMEOUT_S, e2e)
-    good = (ttft <= fidelity.TTFT_SLO_S) & (tpot <= cell.tpot_slo_s)
+    first = arrival + np.where(dropped, steady.TIMEOUT_S, ttft)
+    last = arrival + np.where(dropped, steady.TIMEOUT_S, e2e)
+    good = (ttft <= steady.TTFT_SLO_S) & (tpot <= cell.tpot_slo_s)
     rows = []
     for begin, end in _spans(cell):
         started, ended = (first >= begin) & (first < end), (last >= begin) & (last < end)
@@ -144,9 +142,9 @@ def world_of(cell: Cell) -> SimWorld:
     half = DelayLaw(cell.delay_s / 2.0, cell.delay_s / 2.0)
     node = replace(node_type(cell.profile.split("-")[0] + "-x1"), provisioning=half)
     profile = replace(service_profile(cell.profile), cold_start=half, warm_start=half)
-    spec = ClusterSpec((Pool("grid", node, profile, 1, AFTER),), Slo(fidelity.TTFT_SLO_S, cell.tpot_slo_s),
+    spec = ClusterSpec((Pool("grid", node, profile, 1, AFTER),), Slo(steady.TTFT_SLO_S, cell.tpot_slo_s),
                        interval_s=WINDOW_S, scrape_interval_s=WINDOW_S, control_delay_s=0.0,
-                       timeout_s=fidelity.TIMEOUT_S)  # fmt: skip
+                       timeout_s=steady.TIMEOUT_S)  # fmt: skip
     return SimWorld(spec, [load], [cell.seed], np.array([BEFORE]))
 
 

@@ -219,6 +219,8 @@ def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, know
         "missed": missed,
         "dropped": float(cluster["dropped"]),
         "lost": float(cluster["lost"]),
+        "ttft_mean_s": _mean(cluster, "ttft_sum_s", "admitted"),
+        "tpot_mean_s": _mean(cluster, "tpot_sum_s", "tpot_count"),
         "goodput_per_s": good / (hours * 3600.0),
         "usd_per_million_output_tokens": _per_million(cost, float(cluster["output_tokens"])),
         "usd_per_million_tokens": _per_million(cost, float(cluster["total_tokens"])),
@@ -230,6 +232,11 @@ def _totals(world: SimWorld, series: dict[str, Floats], scenario: Scenario, know
         "carbon_kg": float(series["carbon_g"].sum()) / 1e3,
         "reward": value,
     }
+
+
+def _mean(cluster: Any, total: str, count: str) -> float:
+    """Of all that were served; NaN of none."""
+    return float(cluster[total] / cluster[count]) if cluster[count] > 0 else math.nan
 
 
 def _per_million(cost_usd: float, tokens: float) -> float:

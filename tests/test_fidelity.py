@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from envs import get_scenario
-from experiments import fidelity
+from experiments import fidelity_steady
 from rlscale.sim.laws import iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
 from rlscale.sim.steady import REPLICAS, capacity
@@ -23,7 +23,7 @@ FEWER = 8_000
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of 8 000 requests."""
-    monkeypatch.setattr(fidelity, "requests", partial(fidelity.requests, n=FEWER))
+    monkeypatch.setattr(fidelity_steady, "requests", partial(fidelity_steady.requests, n=FEWER))
 
 
 @pytest.mark.usefixtures("small")
@@ -34,10 +34,10 @@ def test_both_engines_agree_on_the_same_arrivals(
     profile: str, load: float, cv: float, replicas: int, tmp_path: Path
 ) -> None:
     """One seed of 8 000 requests: TTFT mean 20 %, p99 30 %, TPOT mean 6 %, attainment 5 points."""
-    cell = fidelity.Cell(profile, load, cv, replicas, 0)
-    fidelity.run_oracle(cell, tmp_path)
-    truth, fluid = fidelity.of_oracle(cell, tmp_path), fidelity.of_fluid(cell)
-    error = dict(zip(fidelity.MEASURES, fidelity.errors(fluid, truth), strict=True))
+    cell = fidelity_steady.Cell(profile, load, cv, replicas, 0)
+    fidelity_steady.run_oracle(cell, tmp_path)
+    truth, fluid = fidelity_steady.of_oracle(cell, tmp_path), fidelity_steady.of_fluid(cell)
+    error = dict(zip(fidelity_steady.MEASURES, fidelity_steady.errors(fluid, truth), strict=True))
     assert abs(error["ttft_mean"]) <= 0.20
     assert abs(error["ttft_p99"]) <= 0.30
     assert abs(error["tpot_mean"]) <= 0.06
@@ -47,10 +47,10 @@ def test_both_engines_agree_on_the_same_arrivals(
 @pytest.mark.usefixtures("small")
 def test_the_result_does_not_hang_on_the_sub_step() -> None:
     """One seed of 8 000 requests, 16 replicas: 0.5 s and 5 s within 8 % of 1 s for mean TTFT and TPOT."""
-    cell = fidelity.Cell("h100-8b", 0.7, 1.0, 16, 0)
-    one = fidelity.of_fluid(cell, 1.0)
+    cell = fidelity_steady.Cell("h100-8b", 0.7, 1.0, 16, 0)
+    one = fidelity_steady.of_fluid(cell, 1.0)
     for h in (0.5, 5.0):
-        other = fidelity.of_fluid(cell, h)
+        other = fidelity_steady.of_fluid(cell, h)
         assert other[[0, 2]] == pytest.approx(one[[0, 2]], rel=0.08), h
 
 
