@@ -23,6 +23,7 @@ from experiments.judge import Judge, Verdict
 from experiments.results import write_json
 from experiments.run_folder import RunFolder
 from rlscale.actions import ActionMap, action_map
+from rlscale.errors import PolicyError
 from rlscale.network import Network
 from rlscale.policy_folder import save_policy
 
@@ -48,6 +49,8 @@ class Plan:
     tensorboard: Path | None = None
     track: dict[str, Any] | None = None  # Weights & Biases: project, entity, group
     resume: bool = False
+    engine: str = "fluid"
+    start_from: Path | None = None  # a model of Stable-Baselines3 to go on from
     report: Callable[[int, int, float, str], None] = lambda *_: None
 
 
@@ -94,13 +97,15 @@ class _Training:
         else:
             vector = ClusterVectorEnv(
                 settings.n_envs, self.scenario, action=self.actions, loads=settings.loads,
-                episode_intervals=settings.episode_intervals, start_spread=settings.start_spread,
+                episode_intervals=settings.episode_intervals, start_spread=settings.start_spread, engine=plan.engine,
             )  # fmt: skip
             self.env, self.progress = ClusterVecEnv(vector, plan.seed, settings.reward_share), Progress()
             self.statistics = measured(self.env, plan.seed) if settings.standardise else None
             self.model = self._build(self.statistics)
+            if plan.start_from is not None:
+                _take_over(self.model, plan.start_from)
         loads = [self.scenario.sample_load("validation", seed) for seed in range(plan.eval_episodes)]
-        self.judge = Judge(self.scenario, self.actions, loads)
+        self.judge = Judge(self.scenario, self.actions, loads, plan.engine)
         self.board = self._board()
         self.began, self.first = time.perf_counter(), int(self.model.num_timesteps)
 
@@ -116,7 +121,7 @@ class _Training:
         place.mkdir(parents=True, exist_ok=True)
         curve = {"seed": self.plan.seed, "algo": self.plan.algo, "points": self.progress.curve}
         write_json(place / "curve.json", curve)
-        self._save_model(place / "model.zip")
+        self._save_model(folder.model(self.plan.seed))
         self._save_policy()
         self.board.end(self.plan.settings.model_dump(), self.progress.best_scalars)
         # The policy is the result; a checkpoint holds the replay buffer and every cluster, tens of megabytes.
@@ -144,7 +149,8 @@ class _Training:
         progress.curve.append(self._point(steps, verdict))
         self.board.verdict(verdict, steps)
         # An untrained network may stand still, which a validation load that begins with the right fleet rewards.
-        if steps > 0 and verdict.reward > progress.best_reward:
+        learnt = steps > 0 or self.plan.start_from is not None
+        if learnt and verdict.reward > progress.best_reward:
             progress.best, progress.best_reward = network, verdict.reward
             progress.best_scalars, progress.best_steps = verdict.scalars, steps
         self._tell(steps)
@@ -243,12 +249,22 @@ class _Training:
             "scenario_hash": scenario.hash,
             "settings": plan.settings.model_dump(mode="json"),
             "validation": progress.best_scalars,
+            "engine": plan.engine,
+            "started_from": None if plan.start_from is None else str(plan.start_from),
             "versions": {name: _version(name) for name in VERSIONS},
         }
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
         save_policy(target, progress.best, self.actions, len(scenario.cluster.pools), scenario.cluster.interval_s,
                     about)  # fmt: skip
+
+
+def _take_over(model: Any, path: Path) -> None:
+    """Networks, optimiser and standardisation of an earlier model; only tensors are read of the archive."""
+    try:
+        model.set_parameters(path, device=model.device)
+    except (ValueError, RuntimeError, KeyError, OSError) as error:
+        raise PolicyError(f"{path} does not fit this training: {str(error).splitlines()[0]}") from None
 
 
 class _Boundary(BaseCallback):

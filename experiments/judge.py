@@ -49,10 +49,10 @@ class Judge:
     network that stands still, or that only knows good fleets, is not taken for a good one.
     """
 
-    def __init__(self, scenario: Scenario, actions: ActionMap, loads: Sequence[Load]) -> None:
+    def __init__(self, scenario: Scenario, actions: ActionMap, loads: Sequence[Load], engine: str = "fluid") -> None:
         # A reward measured against a reference needs one; without it the price of the mean need stands in.
         self.scenario = replace(scenario, scale=scale_of(scenario, loads))
-        self.actions, self.loads = actions, list(loads)
+        self.actions, self.loads, self.engine = actions, list(loads), engine
         interval_s = scenario.cluster.interval_s
         self.intervals = min(int(load.duration_s / interval_s + 1e-9) for load in loads)
         mended = math.ceil(SETTLE_LEADS * float(scenario.limits.start_p95_s.max()) / interval_s)
@@ -62,7 +62,7 @@ class Judge:
     def judge(self, network: Network) -> Verdict:
         """Run the policy that takes the best output on every load."""
         n = len(self.loads)
-        batch = ClusterBatch(self.scenario, self.loads, n, self.actions)
+        batch = ClusterBatch(self.scenario, self.loads, n, self.actions, engine=self.engine)
         rows = np.arange(n)
         batch.begin(rows, rows, 0 * rows, rows.astype(np.uint64), np.full(n, self.intervals), self.starts)
         sizes = self.actions.sizes(batch.world.pools)

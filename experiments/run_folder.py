@@ -36,6 +36,10 @@ class RunFolder:
         """Where a seed keeps what it needs to go on."""
         return self.path / "training" / f"seed-{seed}"
 
+    def model(self, seed: int) -> Path:
+        """What a seed had learnt when it was complete, for Stable-Baselines3."""
+        return self.training(seed) / "model.zip"
+
     def checkpoint(self, seed: int) -> Path:
         """A seed's last whole state."""
         return self.training(seed) / "checkpoint.pt"
@@ -59,9 +63,9 @@ class RunFolder:
         try:
             found = json.loads((self.path / RUN).read_text())
         except (OSError, ValueError) as error:
-            raise ResultError(f"{self.path / RUN}: {error}; --resume needs a folder that `train` has begun") from None
+            raise ResultError(f"{self.path / RUN}: {error}; expected a folder that `train` has begun") from None
         if not isinstance(found, dict):
-            raise ResultError(f"{self.path / RUN}: not a mapping; --resume needs a folder that `train` has begun")
+            raise ResultError(f"{self.path / RUN}: not a mapping; expected a folder that `train` has begun")
         return found
 
     def _refuse(self, resume: bool) -> None:

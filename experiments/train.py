@@ -11,15 +11,18 @@ import concurrent.futures
 import multiprocessing
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from experiments.run_folder import RunFolder
 from rlscale.errors import PolicyError, ScenarioError
+from rlscale.sim.worlds import ENGINES
 
 WORKERS = 2
 ALGOS = ("ppo", "dqn")
+SHAPE = ("action", "action_settings", "hidden", "activation", "standardise")  # what a network can only be used with
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes for several seeds (default 2)")
     parser.add_argument("-n", "--n-timesteps", type=int, default=None, help="environment steps per seed")
     parser.add_argument("--n-envs", type=int, default=None, help="clusters that run side by side")
+    parser.add_argument("--engine", choices=tuple(ENGINES), default="fluid", help="fluid (default), or request: every "
+                        "single request, for policies that go on from the fluid")  # fmt: skip
+    parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="go on from what an earlier training of the "
+                        "same algorithm learnt, seed by seed")  # fmt: skip
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--eval-freq", type=int, default=0, help="steps between evaluations (default a tenth of -n)")
     parser.add_argument("--eval-episodes", type=int, default=4, help="validation loads (default 4)")
@@ -87,9 +94,32 @@ def plans_of(args: argparse.Namespace) -> list[Any]:
         track = {"project": args.wandb_project_name, "entity": args.wandb_entity, "group": out.name}
     plan = Plan(
         RunFolder(out), args.algo, args.env, settings, args.seed, _device(args.device), args.eval_freq,
-        args.eval_episodes, args.save_freq, args.tensorboard_log, track, args.resume,
+        args.eval_episodes, args.save_freq, args.tensorboard_log, track, args.resume, args.engine,
     )  # fmt: skip
-    return [replace(plan, seed=args.seed + i) for i in range(args.seeds)]
+    plans = [replace(plan, seed=args.seed + i) for i in range(args.seeds)]
+    if args.start_from is None:
+        return plans
+    earlier = earlier_models(RunFolder(args.start_from), plan, [plan.seed for plan in plans])
+    return [replace(plan, start_from=path) for plan, path in zip(plans, earlier, strict=True)]
+
+
+def earlier_models(folder: RunFolder, plan: Any, seeds: Sequence[int]) -> list[Path]:
+    """Where the models of an earlier training are. Raises PolicyError when it does not fit or is not complete."""
+    earlier = folder.asked()
+    now = plan.settings.model_dump(mode="json")
+    differ = [f"{name} {earlier['settings'].get(name)!r}, now {now[name]!r}" for name in SHAPE
+              if earlier["settings"].get(name) != now[name]]  # fmt: skip
+    if earlier["algo"] != plan.algo:
+        differ.insert(0, f"algo {earlier['algo']}, now {plan.algo}")
+    if differ:
+        raise PolicyError(f"--start-from {folder.path} was trained with {'; '.join(differ)}; give the same with "
+                          "--algo, --conf-file or -params")  # fmt: skip
+    paths = [folder.model(seed) for seed in seeds]
+    for path in paths:
+        if not path.exists():
+            raise PolicyError(f"{path} is missing; --start-from needs a training that is complete for every seed asked "
+                              "for (see --seed and --seeds)")  # fmt: skip
+    return paths
 
 
 def _asked(args: argparse.Namespace, plan: Any) -> dict[str, Any]:
@@ -107,6 +137,8 @@ def _asked(args: argparse.Namespace, plan: Any) -> dict[str, Any]:
         "settings": plan.settings.model_dump(mode="json"),
         "eval_freq": args.eval_freq,
         "eval_episodes": args.eval_episodes,
+        "engine": args.engine,
+        "start_from": None if args.start_from is None else str(args.start_from),
     }
 
 

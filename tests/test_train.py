@@ -84,6 +84,38 @@ def test_training_leaves_a_policy_that_runs_a_curve_and_nothing_half_done(
     assert not (out / "training" / "seed-0" / "checkpoint.pt").exists()
 
 
+def test_a_policy_goes_on_in_the_request_engine_from_what_the_fluid_taught_it(
+    trained: tuple[str, Path], scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    algo, earlier = trained
+    small, out = tmp_path / "short.yaml", tmp_path / "out"
+    small.write_text(HOUR.replace("rate_per_s: 60.0", "rate_per_s: 6.0").replace("7200.0", "1800.0"))
+    args = words(small, out, algo, 256, "--engine", "request", "--start-from", str(earlier))
+    assert main(args) == 0
+    assert json.loads((out / "run.json").read_text())["engine"] == "request"
+    manifest = json.loads((out / "seed-0" / "manifest.json").read_text())
+    assert manifest["engine"] == "request" and manifest["started_from"].startswith(str(earlier))
+    # It was judged before its first step, and is among what is kept of it.
+    assert manifest["steps"] in [point["steps"] for point in json.loads(
+        (out / "training" / "seed-0" / "curve.json").read_text())["points"]]  # fmt: skip
+    before, after = weights(earlier), weights(out)
+    assert before.keys() == after.keys()
+    # Inputs are standardised as before: by what was measured in the fluid.
+    for name in ("normalise.mean", "normalise.std"):
+        np.testing.assert_array_equal(before[name], after[name])
+    capsys.readouterr()
+    refusals = (
+        (["--start-from", str(tmp_path)], "expected a folder that `train` has begun"),
+        (["--start-from", str(earlier), "--seed", "7"], "is missing; --start-from needs a training that is complete"),
+        (["--start-from", str(earlier), "-params", *SMALL[algo], "action:headroom"], "action 'delta', now 'headroom'"),
+    )
+    for more, message in refusals:
+        other = ["train", "--algo", algo, "--env", str(small), "--out", str(tmp_path / "no"), "-n", "256"]
+        assert main([*other, *more, *([] if "-params" in more else ["-params", *SMALL[algo], "action:delta"])]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
 def test_every_panel_of_tensorboard_has_data(trained: tuple[str, Path]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import plugin_data_pb2
