@@ -35,7 +35,7 @@ STREAMED, QUICK_STREAMED = 10_000_000, 50_000
 GOALS = {"requests_per_s": 1e6, "growth": 2.5, "against_plain": 20.0, "memory_gb": 1.0}
 
 
-def measure(quick: bool) -> dict[str, Any]:
+def measure(quick: bool, trace: str | None = None) -> dict[str, Any]:
     """Everything but the machine."""
     count, rounds = (QUICK_COUNT, QUICK_ROUNDS) if quick else (COUNT, ROUNDS)
     server, saturation_per_s = _server()
@@ -62,6 +62,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "format": 1, "quick": quick, "unit": "nanoseconds of CPU per request", "requests": count, "rounds": rounds,
         "goals": GOALS, "saturation_per_s": saturation_per_s, "cases": rows, "growth": _growth(rows),
         "slower": _slower(server, saturation_per_s), "streamed": _streamed(QUICK_STREAMED if quick else STREAMED),
+        "recorded": [] if trace is None else recorded(trace),
     }  # fmt: skip
 
 
@@ -84,6 +85,36 @@ def tell(found: Mapping[str, Any]) -> None:
           f"{slower['oracle_over_compiled']:.0f} times")  # fmt: skip
     print(f"{streamed['requests']:,.0f} requests streamed through a cluster: {streamed['cpu_s']:.1f} s of CPU, "
           f"{streamed['peak_gb']:.2f} GB at most (goal {GOALS['memory_gb']:g})")  # fmt: skip
+    for row in found["recorded"]:
+        print(f"{row['source']}, {row['requests']:,.0f} requests of {row['span_s']:,.0f} s, {row['replicas']} "
+              f"replicas and their scaler: {row['wall_s']:.2f} s, {row['times_real']:,.0f} times real time")  # fmt: skip
+
+
+def recorded(path: str) -> list[dict[str, Any]]:
+    """A recorded load through the whole loop under headroom, as it is and superposed to a fleet of `SLOW_FLEET`."""
+    from agents.headroom import SCALERS
+    from envs import get_scenario
+    from rlscale.loop import run
+    from rlscale.workloads.trace_workload import TraceWorkload
+
+    chat, rows = get_scenario("chat"), []
+    rng, step_s = np.random.default_rng(0), chat.cluster.substep_s
+    factor = 1.0
+    for way in ("recorded", "superposed"):
+        enlarged = {} if way == "recorded" else {"factor": factor, "scaling": "superpose"}
+        load = TraceWorkload(path=path, **enlarged).sample(rng, np.inf, step_s)
+        if load.requests is None:
+            raise ResultError(f"{path}: holds no single requests; give a trace with a row per request")
+        serving = chat.serving(load)
+        fleet = float(load.rate_per_s.mean() / serving.limits.capacity_per_s[0])
+        factor = SLOW_FLEET / fleet
+        began = time.perf_counter()
+        run(serving, SCALERS["headroom-held"].build(serving.limits), load, 0, engine="request")
+        wall_s = time.perf_counter() - began
+        rows.append({"source": load.name, "requests": len(load.requests), "span_s": load.duration_s,
+                     "replicas": max(1, round(fleet)), "wall_s": wall_s, "times_real": load.duration_s / wall_s,
+                     "requests_per_s": len(load.requests) / wall_s})  # fmt: skip
+    return rows
 
 
 def _server() -> tuple[FastServer, float]:

@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments bench`."""
     parser.add_argument("what", choices=["env", "requests", "train", "decide"])
     parser.add_argument("--scenario", default="chat", help="of `env`: name or file (default chat)")
+    parser.add_argument("--trace", help="of `requests`: a recorded load to be played as well")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, too few to be quoted")
     parser.add_argument("--out", type=Path, help="new file (default runs/bench-<what>-<time>.json)")
 
@@ -59,7 +60,7 @@ def _train(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 def _requests(args: argparse.Namespace, out: Path) -> dict[str, Any]:
     from experiments import _bench_requests
 
-    found = _bench_requests.measure(args.quick)
+    found = _bench_requests.measure(args.quick, args.trace)
     _bench_requests.tell(found)
     return found
 
