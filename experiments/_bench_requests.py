@@ -86,8 +86,8 @@ def tell(found: Mapping[str, Any]) -> None:
     print(f"{streamed['requests']:,.0f} requests streamed through a cluster: {streamed['cpu_s']:.1f} s of CPU, "
           f"{streamed['peak_gb']:.2f} GB at most (goal {GOALS['memory_gb']:g})")  # fmt: skip
     for row in found["recorded"]:
-        print(f"{row['source']}, {row['requests']:,.0f} requests of {row['span_s']:,.0f} s, {row['replicas']} "
-              f"replicas and their scaler: {row['wall_s']:.2f} s, {row['times_real']:,.0f} times real time")  # fmt: skip
+        print(f"{row['source']}, {row['requests']:,.0f} requests, {row['span_s']:,.0f} s, {row['replicas']} replicas "
+              f"and their scaler: {row['wall_s']:.2f} s, {row['times_real']:,.0f} times real time")  # fmt: skip
 
 
 def recorded(path: str) -> list[dict[str, Any]]:
