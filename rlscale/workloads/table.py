@@ -151,7 +151,7 @@ def content(path: Path) -> bytes:
     if raw[:2] == GZIP:
         raw = _unpack(path, raw)
     if not raw.strip():
-        raise TraceError(f"{path}: the file is empty; expected a trace with a header and rows")
+        raise TraceError(f"{path}: the file is empty; expected a table with a header and rows")
     return raw
 
 
