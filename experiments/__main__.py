@@ -29,6 +29,7 @@ COMMANDS = {
     "sanity": ("experiments.sanity_study", "whether learning finds what is known to be best, on two loads"),
     "forecast": ("experiments.forecast", "score the forecasters by a rolling back-test, one lead time ahead"),
     "fidelity": ("experiments.fidelity", "how far the engines can be trusted: against theory, oracle and each other"),
+    "calibrate": ("experiments.calibrate", "measured latencies or a request log become a service profile"),
     "report": ("experiments.report", "draw the report of a finished comparison anew from its results.json"),
     "processes": ("experiments.processes", "spot, shortage and start-ups against the statistics they stand for"),
     "tune": ("experiments.tune", "a scaler's settings, found on training loads within a budget"),
@@ -49,6 +50,7 @@ EXAMPLES = {
     "traces": "traces describe requests.csv",
     "scenarios": "scenarios check chat",
     "forecast": "forecast --trace requests.csv --out results/my-forecasts",
+    "calibrate": "calibrate latencies.csv --out runs/my-profiles",
     "textbook": "textbook --scenario chat-mixed --hours 2",
     "bench": "bench env",
 }

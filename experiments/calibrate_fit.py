@@ -24,7 +24,8 @@ class Rows:
     """What was measured, and by what every coefficient is multiplied in it.
 
     A measured time is `base @ c + burst_share * (burst @ c) + overhead_s * first`. The two last numbers describe the
-    benchmark, not the engine: prompts that wait behind others sent at the same moment, and time outside of the engine.
+    benchmark, not the engine: the share of the other prompts in flight that were sent at the same moment and come
+    first, 0 to 1, and time outside of the engine.
     """
 
     names: tuple[str, ...]  # of the coefficients, `LAW` first
@@ -90,6 +91,7 @@ def with_uncertainty(rows: Rows, found: Fit, seed: int, draws: int) -> Fit:
         weight = rng.exponential(size=int(rows.cell.max()) + 1)[rows.cell]
         drawn.append(_solve(rows, free, weight, start)[: len(rows.names)])
     values = np.array(drawn)
+    values[values < _nothing(rows)] = 0.0
     low, high = np.quantile(values, [0.05, 0.95], axis=0)
     return replace(found, std_error=values.std(axis=0, ddof=1), low=low, high=high)
 
@@ -114,6 +116,7 @@ def independent(rows: Rows) -> list[bool]:
 def _as_fit(rows: Rows, free: list[bool], x: Floats) -> Fit:
     names = (*rows.names, "overhead_s", "burst_share")
     fitted = tuple(name for name, is_free in zip(names, free, strict=True) if is_free)
+    x[:-2] = np.where(x[:-2] < _nothing(rows), 0.0, x[:-2])
     return Fit(rows.names, x[:-2], float(x[-2]), float(x[-1]), fitted)
 
 
@@ -148,11 +151,12 @@ def _solve(rows: Rows, free: list[bool], weight: Floats, start: Floats | None) -
             by = np.vstack([by, SQUARE_PENALTY * _share_slope(p, rows.longest_prompt)])
         return np.asarray(by * scale)[:, mask]
 
+    upper = np.append(np.full(count + 1, np.inf), 1.0 / scale[-1])[mask]
     starts = [np.full(mask.sum(), level) for level in (0.5, 0.1)]
     if start is not None:
-        starts = [np.maximum(start[mask] / scale[mask], 1e-6)]
+        starts = [np.clip(start[mask] / scale[mask], 1e-6, np.where(np.isfinite(upper), 0.999 * upper, np.inf))]
     found = [
-        least_squares(residuals, x, slopes, bounds=(0.0, np.inf), loss="soft_l1", f_scale=RATIO_SCALE, max_nfev=400)
+        least_squares(residuals, x, slopes, bounds=(0.0, upper), loss="soft_l1", f_scale=RATIO_SCALE, max_nfev=400)
         for x in starts
     ]
     return full(min(found, key=lambda result: float(result.cost)).x)
@@ -165,7 +169,13 @@ def _scales(rows: Rows) -> Floats:
         there = column > 0.0
         sizes.append(float(np.median(rows.measured_s[there] / column[there])) if there.any() else 1.0)
     first = rows.measured_s[rows.first > 0.0]
-    return np.array([*sizes, float(first.min()) / 3.0 if len(first) else 1.0, 0.2])
+    return np.array([*sizes, float(first.min()) / 3.0 if len(first) else 1.0, 0.1])
+
+
+def _nothing(rows: Rows) -> Floats:
+    """(coefficients,) below which one is zero: less than 1e-5 of every row; a solver inside bounds never says 0."""
+    most: Floats = (rows.base / rows.measured_s[:, None]).max(axis=0)
+    return 1e-5 / np.maximum(most, 1e-300)
 
 
 def _square_share(p: Floats, longest: float) -> float:

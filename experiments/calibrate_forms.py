@@ -32,6 +32,7 @@ class Measurements:
     gpu: str = "any"
     model: str = "unknown"
     gpus: int = 1
+    label: str = ""  # the group in words
     decoded: Floats = field(default_factory=lambda: np.zeros(0))  # tokens really made; empty: `output`
     nominal: Floats = field(default_factory=lambda: np.zeros(0))  # batch asked for; empty: `batch`
 
@@ -61,7 +62,7 @@ def rows_of(seen: Measurements, form: Form, saturating: bool = False) -> Rows:
         ttft = _iteration(seen) + seen.batch[:, None] * prompt
     else:  # half of the iteration in flight, then one with the prompt and everybody else in it
         ttft = 0.5 * tpot + decode + prompt
-        burst = prompt * ((seen.batch - 1.0) / 2.0)[:, None] if form != "no-bursts" else burst
+        burst = prompt * (seen.batch - 1.0)[:, None] if form != "no-bursts" else burst
     if saturating:
         fills = (1.0 - np.exp(-seen.batch / SATURATION))[:, None]
         tpot, ttft = np.hstack([tpot, fills]), np.hstack([ttft, (1.0 if form == "static" else 1.5) * fills])
@@ -95,7 +96,7 @@ def _iteration(seen: Measurements) -> Floats:
 
 
 def _decode(seen: Measurements) -> Floats:
-    """(rows, 5) a decode pass; sequences are halfway through their answers. Unknown prompts leave c3 without a column."""
+    """(rows, 5) a decode pass, sequences halfway through their answers; unknown prompts leave c3 without a column."""
     made = seen.decoded if len(seen.decoded) else seen.output
     columns = _iteration(seen)
     columns[:, 3] = np.nan_to_num(seen.batch * (seen.prompt + made / 2.0))

@@ -6,7 +6,7 @@ Plain schema, one row per configuration: `prompt_tokens`, `output_tokens`, `batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from rlscale.workloads.faults import fault
 from rlscale.workloads.table import Table, content, read_csv
 
 UNITS = {"s": 1.0, "ms": 1e-3}
+PLAIN_SIZES = ("prompt_tokens", "output_tokens", "batch")
 OPTIONAL = ("gpu", "model", "engine", "precision", "gpus")
 NODE_GPUS = {"h100_sxm": "H100-SXM5-80GB", "h100-80gb": "H100-SXM5-80GB", "H100": "H100-SXM5-80GB",
              "a100-80gb": "A100-SXM4-80GB"}  # fmt: skip
@@ -33,6 +34,7 @@ class Source:
     columns: tuple[str, ...]  # by which it is known
     keys: tuple[str, ...]  # columns that make a group
     read: Callable[[Table], Measurements]  # all groups in one
+    label: Callable[[Mapping[str, str]], str]  # a group in words
 
 
 def read_measurements(path: Path) -> tuple[Source, list[Measurements]]:
@@ -47,15 +49,17 @@ def read_measurements(path: Path) -> tuple[Source, list[Measurements]]:
 def groups(table: Table, source: Source) -> list[Measurements]:
     """The rows of a table by group, in the order of the file."""
     everything = source.read(table)
-    texts = [text(table, key) for key in source.keys if key in table.names]
-    labels = [" ".join(parts) for parts in zip(*texts, strict=True)] if texts else [table.path.stem] * len(table)
-    members: dict[str, list[int]] = {}
-    for row, label in enumerate(labels):
-        members.setdefault(label, []).append(row)
+    keys = {key: text(table, key) for key in source.keys if key in table.names}
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for row in range(len(table)):
+        rows.setdefault(tuple(column[row] for column in keys.values()), []).append(row)
     found = []
-    for label, rows in members.items():
-        about = _about(table, rows[0])
-        found.append(_take(replace(everything, group=label, **about), np.array(rows)))
+    for parts, members in rows.items():
+        group = " ".join(parts) if parts else table.path.stem
+        label = source.label(dict(zip(keys, parts, strict=True))) or table.path.stem
+        gpu, model, gpus = _about(table, members[0])
+        found.append(replace(_take(everything, np.array(members)), group=group, label=label, gpu=gpu, model=model,
+                             gpus=gpus))  # fmt: skip
     return found
 
 
@@ -67,7 +71,8 @@ def text(table: Table, name: str) -> list[str]:
 def time_s(table: Table, names: Sequence[str], blank: bool = True) -> Floats | None:
     """A column of times under one of `names` with its unit at the end; None where there is none of them."""
     for stem in names:
-        odd = [name for name in table.names if name.split("_")[0] == stem and name.removeprefix(f"{stem}_") not in UNITS]
+        known = {f"{stem}_{unit}" for unit in UNITS}
+        odd = [name for name in table.names if name.split("_")[0] == stem and name not in known]
         if odd:
             todo = f"rename it to {stem}_s or {stem}_ms"
             raise fault(table.path, f"a column '{odd[0]}'", "a unit at the end of its name", todo, 1, odd[0])
@@ -93,18 +98,19 @@ def positive_s(table: Table, name: str, factor: float, blank: bool = True) -> Fl
 
 def _plain(table: Table) -> Measurements:
     tpot, ttft = time_s(table, ("tpot", "itl")), time_s(table, ("ttft",))
-    sizes = [_above_zero(table, name) for name in ("prompt_tokens", "output_tokens", "batch")]
+    prompt, output, batch = (_above_zero(table, name) for name in PLAIN_SIZES)
     if tpot is None:
         names = ", ".join(table.names)
         todo = "add it; TTFT alone says nothing of decoding"
         raise fault(table.path, f"the columns {names}", "a column 'tpot_ms' or 'tpot_s'", todo, 1, "tpot_ms")
-    return Measurements("", *sizes, ttft if ttft is not None else np.full(len(table), np.nan), tpot)
+    return Measurements("", prompt, output, batch, ttft if ttft is not None else np.full(len(table), np.nan), tpot)
 
 
 def _aiconfigurator(table: Table) -> Measurements:
-    sizes = [_above_zero(table, name) for name in ("isl", "osl", "batch_size")]
-    return Measurements("", *sizes, positive_s(table, "silicon_ttft_ms", 1e-3),
-                        positive_s(table, "silicon_tpot_ms", 1e-3))  # fmt: skip
+    """Where attention is data-parallel, the batch is that of one rank, and so is the law."""
+    prompt, output, batch = (_above_zero(table, name) for name in ("isl", "osl", "batch_size"))
+    ttft, tpot = positive_s(table, "silicon_ttft_ms", 1e-3), positive_s(table, "silicon_tpot_ms", 1e-3)
+    return Measurements("", prompt, output, batch, ttft, tpot)
 
 
 def _splitwise(table: Table) -> Measurements:
@@ -138,16 +144,41 @@ def _above_zero(table: Table, name: str) -> Floats:
     return values
 
 
-def _about(table: Table, row: int) -> dict[str, object]:
-    """GPU, model and GPUs of a group, as far as the table names them."""
+def _about(table: Table, row: int) -> tuple[str, str, int]:
+    """GPU, model and GPUs per replica of a row, as far as the table names them."""
 
     def cell(*names: str) -> str:
         return next((text(table, name)[row] for name in names if name in table.names), "")
 
-    gpu = cell("gpu", "system", "hardware", "gpu_model")
-    gpus = cell("gpus", "num_gpus", "tp_size", "tensor_parallel")
-    return {"gpu": NODE_GPUS.get(gpu, gpu) or "any", "model": cell("model", "model_path", "model_id") or "unknown",
-            "gpus": max(1, round(float(gpus))) if gpus else 1}  # fmt: skip
+    gpu, model = cell("gpu", "system", "hardware", "gpu_model"), cell("model", "model_path", "model_id")
+    name = next((name for name in ("gpus", "num_gpus", "tp_size", "tensor_parallel") if name in table.names), "")
+    gpus = table.numbers(name, "a number of GPUs", minimum=1.0)[row] if name else 1.0
+    return NODE_GPUS.get(gpu, gpu) or "any", model or "unknown", round(float(gpus))
+
+
+def _words(parts: Mapping[str, str]) -> str:
+    return ", ".join(part for part in parts.values() if part)
+
+
+def _words_of_aic(parts: Mapping[str, str]) -> str:
+    sizes = [f"{name}{float(parts[key]):g}" for name, key in (("TP", "tp_size"), ("DP", "attention_dp_size"),
+             ("MoE-TP", "moe_tp_size"), ("EP", "moe_ep_size")) if parts[key] not in ("", "1.0")]  # fmt: skip
+    model = parts["model_path"].split("/")[-1]
+    gpu = parts["system"].split("_")[0].upper()
+    engine = f"{parts['backend']} {parts['backend_version']}".strip()
+    return ", ".join(part for part in (gpu, engine, model, parts["precision"], *(sizes or ["TP1"])) if part)
+
+
+def _words_of_splitwise(parts: Mapping[str, str]) -> str:
+    return f"{parts['hardware']}, {parts['model']}, TP{parts['tensor_parallel']}"
+
+
+def _words_of_ml_energy(parts: Mapping[str, str]) -> str:
+    sizes = [f"{name}{parts[key]}" for name, key in (("TP", "tensor_parallel"), ("EP", "expert_parallel"),
+             ("DP", "data_parallel")) if parts[key] != "1"]  # fmt: skip
+    model = parts["model_id"].split("/")[-1]
+    gpus = f"{parts['num_gpus']} x {parts['gpu_model']}"
+    return ", ".join((gpus, model, parts["weight_precision"], *sizes, parts["task"]))
 
 
 def _take(seen: Measurements, rows: np.ndarray) -> Measurements:
@@ -157,14 +188,15 @@ def _take(seen: Measurements, rows: np.ndarray) -> Measurements:
     return replace(seen, **arrays)
 
 
-PLAIN = Source("plain table", "closed-loop", ("prompt_tokens", "output_tokens", "batch"), OPTIONAL, _plain)
+PLAIN = Source("plain table", "closed-loop", PLAIN_SIZES, OPTIONAL, _plain, _words)
 AIC = Source("AIConfigurator", "closed-loop", ("silicon_ttft_ms", "silicon_tpot_ms"),
              ("system", "backend", "backend_version", "model_path", "precision", "tp_size", "pp_size",
-              "attention_dp_size", "moe_tp_size", "moe_ep_size"), _aiconfigurator)  # fmt: skip
+              "attention_dp_size", "moe_tp_size", "moe_ep_size"), _aiconfigurator, _words_of_aic)  # fmt: skip
 SPLITWISE = Source("Splitwise", "static", ("hardware", "prompt_ms", "token_ms", "e2e_ms"),
-                   ("model", "hardware", "tensor_parallel"), _splitwise)  # fmt: skip
+                   ("model", "hardware", "tensor_parallel"), _splitwise, _words_of_splitwise)  # fmt: skip
 _OF_ML_ENERGY = ("task", "model_id", "gpu_model", "num_gpus", "tensor_parallel", "expert_parallel", "data_parallel",
                  "weight_precision")  # fmt: skip
-ML_ENERGY = Source("ML.ENERGY", "closed-loop", ("median_itl_ms", "avg_batch_size"), _OF_ML_ENERGY, _ml_energy)
+ML_ENERGY = Source("ML.ENERGY", "closed-loop", ("median_itl_ms", "avg_batch_size"), _OF_ML_ENERGY, _ml_energy,
+                   _words_of_ml_energy)  # fmt: skip
 ML_ENERGY_MEDIAN = replace(ML_ENERGY, name="ML.ENERGY, median ITL", read=_ml_energy_median)
 SOURCES = (AIC, SPLITWISE, ML_ENERGY)

@@ -160,7 +160,7 @@ class ScenarioFile(Strict):
 
     def cluster(self, folder: Path) -> ClusterSpec:
         """The cluster it describes; files that it names are looked for in `folder`."""
-        pools = tuple(pool.build() for pool in self.pools)
+        pools = tuple(pool.build(folder) for pool in self.pools)
         _check_zones(self, {pool.zone for pool in pools})
         return ClusterSpec(
             pools,

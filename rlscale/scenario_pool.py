@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -39,7 +40,7 @@ class PoolEntry(Strict):
 
     name: str = Field(min_length=1)
     node: str
-    profile: str
+    profile: str = Field(description="name of a built-in service profile, or a file of your own ending in .yaml")
     min_replicas: int = Field(1, ge=0)
     max_replicas: int = Field(ge=1, le=4096)
     spot: bool = False
@@ -64,9 +65,9 @@ class PoolEntry(Strict):
             raise ValueError(f"max_standby={self.max_standby} without a kind of standby; choose stopped or sleeping")
         return self
 
-    def build(self) -> Pool:
-        """The pool, or why there cannot be one."""
-        node, profile = node_type(self.node), service_profile(self.profile)
+    def build(self, folder: Path = Path()) -> Pool:
+        """The pool, or why there cannot be one; a profile that is a file is looked for in `folder`."""
+        node, profile = node_type(self.node), service_profile(self.profile, folder)
         if self.partition is not None:
             profile = part_of(profile, node, self.partition)
         if profile.gpu not in ("any", node.gpu):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlscale.errors import ScenarioError, nearest
 from rlscale.types import DelayLaw, IterationLaw, NodeType, PowerCurve, ServiceProfile
+from rlscale.yaml_place import line_of
 
 
 class _Strict(BaseModel):
@@ -24,6 +26,8 @@ class Sourced(_Strict):
     value: float = Field(ge=0)
     source: str = Field(min_length=3)
     estimate: bool = False
+    std_error: float | None = Field(None, ge=0, description="of a fitted value, in its unit")
+    interval90: tuple[float, float] | None = Field(None, description="5 and 95 % quantile of a fitted value")
 
 
 class _Delay(_Strict):
@@ -77,6 +81,14 @@ class _Kernel(_Strict):
     c4_ms: Sourced
 
 
+class _Valid(_Strict):
+    """What was measured, least and most: outside of it the law is an extrapolation."""
+
+    batch: tuple[float, float]
+    prompt_tokens: tuple[float, float] | None = None
+    output_tokens: tuple[float, float] | None = None
+
+
 class _Service(_Strict):
     name: str
     model: str
@@ -95,6 +107,7 @@ class _Service(_Strict):
     service_cv2: Sourced | None = None
     cold_start: _Delay
     warm_start: _Delay
+    valid: _Valid | None = None
 
 
 def names(kind: str) -> list[str]:
@@ -134,13 +147,42 @@ def node_type(name: str) -> NodeType:
     )
 
 
+def service_profile(name: str, folder: Path = Path()) -> ServiceProfile:
+    """A model on a GPU by its name, such as "h100-8b", or by a file: "mine.yaml", looked for in `folder`.
+
+    Kernel times are multiplied by their calibration.
+    """
+    return _from_file(folder / name) if name.endswith(".yaml") else _built_in(name)
+
+
 @cache
-def service_profile(name: str) -> ServiceProfile:
-    """A model on a GPU by its name, such as "h100-8b"; kernel times are multiplied by their calibration."""
+def _built_in(name: str) -> ServiceProfile:
     try:
-        raw = _Service(**_read("services", name))
+        return _profile(_Service(**_read("services", name)))
     except ValidationError as error:
         raise ScenarioError(f"service profile {name}.yaml: {error}") from None
+
+
+def _from_file(path: Path) -> ServiceProfile:
+    try:
+        text = path.read_text()
+        raw = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        got = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise ScenarioError(f"service profile {path}: {got}; expected a YAML file such as `calibrate` writes") from None
+    if not isinstance(raw, dict):
+        raise ScenarioError(f"service profile {path}: got {type(raw).__name__}, expected a mapping of fields")
+    try:
+        return _profile(_Service(**raw))
+    except ValidationError as error:
+        faults = [
+            f"line {line_of(text, item['loc'])}: {'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_url=False)
+        ]
+        raise ScenarioError(f"service profile {path}, {'; '.join(faults)}") from None
+
+
+def _profile(raw: _Service) -> ServiceProfile:
     base, slope, prefill = (
         raw.calibration.decode_base.value / 1e3,
         raw.calibration.decode_slope.value / 1e3,
