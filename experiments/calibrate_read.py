@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.calibrate_forms import Form, Measurements
-from rlscale.types import Floats
+from rlscale.types import Floats, Ints
 from rlscale.workloads.faults import fault
 from rlscale.workloads.table import Table, content, read_csv
 
@@ -58,7 +58,7 @@ def groups(table: Table, source: Source) -> list[Measurements]:
         group = " ".join(parts) if parts else table.path.stem
         label = source.label(dict(zip(keys, parts, strict=True))) or table.path.stem
         gpu, model, gpus = _about(table, members[0])
-        found.append(replace(_take(everything, np.array(members)), group=group, label=label, gpu=gpu, model=model,
+        found.append(replace(take(everything, np.array(members)), group=group, label=label, gpu=gpu, model=model,
                              gpus=gpus))  # fmt: skip
     return found
 
@@ -181,7 +181,8 @@ def _words_of_ml_energy(parts: Mapping[str, str]) -> str:
     return ", ".join((gpus, model, parts["weight_precision"], *sizes, parts["task"]))
 
 
-def _take(seen: Measurements, rows: np.ndarray) -> Measurements:
+def take(seen: Measurements, rows: Ints) -> Measurements:
+    """Some rows of a group."""
     arrays = {name: getattr(seen, name)[rows]
               for name in ("prompt", "output", "batch", "ttft_s", "tpot_s", "decoded", "nominal")
               if len(getattr(seen, name))}  # fmt: skip

@@ -6,9 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
-CACHE = Path(".cache/oracle")
+CACHE, TABLES = Path(".cache/oracle"), Path("../shared/profiles")
 # Comparison -> its folder of results and what it is, in the order of the ladder.
 PARTS = {
+    "hardware": ("fidelity_hardware", "iteration law against measured GPUs: TTFT and TPOT of published tables"),
     "oracle": ("", "simulate every request of constant fleets, for judge and fit (minutes, resumable)"),
     "judge": ("fidelity", "fluid against oracle: constant fleets by load, burstiness, fleet, profile and sub-step"),
     "fit": ("", "find the constants of the fluid on half of those cells"),
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parts = parser.add_subparsers(dest="what", required=True, metavar="PART")
     for name, (folder, summary) in PARTS.items():
         part = parts.add_parser(name, help=summary, description=summary)
+        if name == "hardware":
+            part.add_argument("--profiles", type=Path, default=TABLES, help=f"folder of the tables (default {TABLES})")
         part.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
         if name in ("oracle", "judge", "fit", "step"):
             part.add_argument("--cache", type=Path, default=CACHE, help=f"the oracle's cells (default {CACHE})")
@@ -39,6 +42,10 @@ def run(args: argparse.Namespace) -> int:
     """One comparison."""
     if args.what in ("oracle", "judge", "fit"):
         _constant(args)
+    elif args.what == "hardware":
+        from experiments import fidelity_hardware
+
+        fidelity_hardware.run(args.profiles, args.out)
     elif args.what == "step":
         from experiments import fidelity_step
 
