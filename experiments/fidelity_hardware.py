@@ -126,13 +126,13 @@ def cells_of(one: Judged) -> Iterator[dict[str, Any]]:
         prompt, output, batch = seen.configurations[row]
         yield {
             "table": one.source.name, "group": seen.label, "gpu": gpu, "engine": engine, "model": model,
-            "precision": precision, "gpus": seen.gpus, "prompt_tokens": prompt if prompt > 1.0 else None,
-            "output_tokens": output if output > 1.0 else None, "batch": batch, "time": NAMES[kind],
+            "precision": precision, "gpus": seen.gpus, "prompt_tokens": _known(prompt),
+            "output_tokens": _known(output), "batch": batch, "time": NAMES[kind],
             "part": "fitted on" if one.fitted[row] else "held out",
-            "doublings": doublings(seen.configurations[row], known),
-            "predicted_s": None if one.source.name.startswith("ML.ENERGY") else predicted[i],
-            "error": errors[0][i], "error_law_alone": errors[1][i],
-            "error_saturating": extended[i] / more.measured_s[i] - 1.0,
+            "doublings": round(doublings(seen.configurations[row], known), 4),
+            "predicted_s": None if one.source.name.startswith("ML.ENERGY") else float(f"{predicted[i]:.5g}"),
+            "error": round(errors[0][i], 5), "error_law_alone": round(errors[1][i], 5),
+            "error_saturating": round(extended[i] / more.measured_s[i] - 1.0, 5),
         }  # fmt: skip
 
 
@@ -161,8 +161,13 @@ def of_shipped(one: Judged) -> Iterator[dict[str, Any]]:
         for (row, kind), off in zip(_places(seen), error, strict=True):
             prompt, output, batch = seen.configurations[row]
             yield {"profile": name, "table": one.source.name, "group": label, "time": NAMES[kind],
-                   "prompt_tokens": prompt if prompt > 1.0 else None,
-                   "output_tokens": output if output > 1.0 else None, "batch": batch, "error": off}  # fmt: skip
+                   "prompt_tokens": _known(prompt), "output_tokens": _known(output), "batch": batch,
+                   "error": round(float(off), 5)}  # fmt: skip
+
+
+def _known(tokens: float) -> float | None:
+    """A length, or None where `configurations` says 1: the table does not tell."""
+    return tokens if tokens > 1.0 else None
 
 
 def compare_forms(judged: Sequence[Judged]) -> Iterator[dict[str, Any]]:

@@ -24,16 +24,17 @@ alone*: TTFT without what was fitted of the benchmark beside the law, which are 
 sent at one moment."""
 ABOUT_FORMS = """
 Median errors on the fitted half, every configuration left out in turn. *static*: B prompts in one iteration, then
-decoded to the end. *closed-loop*: every answer that ends is followed by a new prompt, whose work is in everybody's TPOT.
-*prompts-apart*: a closed loop without that. *no-bursts*: one whose TTFT has neither time outside of iterations nor
-prompts sent together."""
+decoded to the end. *closed-loop*: every answer that ends is followed by a new prompt, whose work is in everybody's
+TPOT. *prompts-apart*: a closed loop without that. *no-bursts*: one whose TTFT has neither time outside of iterations
+nor prompts sent together."""
 ABOUT_ML_ENERGY = """
 ML.ENERGY tells no prompt lengths, so a law of two coefficients is fitted per task. Its mean time between tokens
 (sequences over tokens per second) over its median, by new prompts per iteration (B/m), on the fitted half: the median
 leaves out iterations with a prompt in them while they are few, and is no mean."""
 ABOUT_SHIPPED = """
-Nothing was fitted to these rows here; the shipped slopes were once calibrated on ML.ENERGY's H100 rows. ML.ENERGY's
-contexts are counted without their prompts, TTFT is that of the law alone. *Bias*: median error with its sign; below
+Groups of the same model and GPUs at 16 bits, or at a precision that the table does not name (AIConfigurator's Llama
+3.1 8B). Nothing was fitted to these rows here; the shipped slopes were once calibrated on ML.ENERGY's H100 rows.
+ML.ENERGY's contexts are counted without their prompts, TTFT is that of the law alone. *Bias*: median error with its sign; below
 zero, the profile is too fast."""
 
 
