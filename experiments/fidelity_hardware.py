@@ -32,6 +32,7 @@ FILES = ("aic_silicon_ttft_tpot.csv", "splitwise_perf_median.csv", "mlenergy_llm
 FORMS: tuple[Form, ...] = ("static", "prompts-apart", "no-bursts", "closed-loop")
 LEAVE_OUT = 5  # fitted configurations from which on one can be left out to compare forms
 NAMES = {TPOT: "tpot", TTFT: "ttft"}
+OF_SHIPPED = ("profile", "table", "group", "time", "prompt_tokens", "output_tokens", "batch", "error")
 # Shipped profiles and the groups of the tables that are the same model and GPUs at 16 bits; Llama 2 70B has the layers
 # of Llama 3.1 70B. (profile, GPU in the label, model in the label, GPUs)
 SHIPPED = (
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     summary = {"command": "python -m experiments fidelity hardware", **summary}
     out.mkdir(parents=True)
     write_csv(out / "cells.csv", cells, list(cells[0]))
-    write_csv(out / "shipped.csv", shipped, list(shipped[0]))
+    write_csv(out / "shipped.csv", shipped, OF_SHIPPED)
     write_text(out / "figure.svg", draw(cells))
     write_json(out / "summary.json", summary)
     write_text(out / "report.md", in_words(summary))

@@ -33,7 +33,7 @@ def draw(cells: list[dict[str, Any]]) -> str:
         axes = fig.subplots(2, 3, sharey=True)
         for ax, (table, time, title) in zip(axes.flat, PANELS, strict=True):
             inside = [cell for cell in held if cell["table"] == table and cell["time"] == time]
-            _panel(ax, inside, f"{table.split(',')[0]}: {title} ({len(inside)} configurations)", GOALS[time])
+            _panel(ax, inside, f"{table.split(',')[0]}: {title} (n = {len(inside)})", GOALS[time])
         for ax in axes[:, 0]:
             ax.set_ylabel("absolute relative error, held out")
         for ax in axes[1]:

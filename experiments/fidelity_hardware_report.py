@@ -34,8 +34,8 @@ leaves out iterations with a prompt in them while they are few, and is no mean."
 ABOUT_SHIPPED = """
 Groups of the same model and GPUs at 16 bits, or at a precision that the table does not name (AIConfigurator's Llama
 3.1 8B). Nothing was fitted to these rows here; the shipped slopes were once calibrated on ML.ENERGY's H100 rows.
-ML.ENERGY's contexts are counted without their prompts, TTFT is that of the law alone. *Bias*: median error with its sign; below
-zero, the profile is too fast."""
+ML.ENERGY's contexts are counted without their prompts, TTFT is that of the law alone. *Bias*: median error with its
+sign; below zero, the profile is too fast."""
 
 
 def summarise(judged: Sequence[Judged], cells: list[dict[str, Any]], shipped: list[dict[str, Any]],
