@@ -16,7 +16,7 @@ from experiments.calibrate_fit import LAW, TPOT, TTFT, Rows
 from rlscale.types import Floats, Ints
 
 Form = Literal["closed-loop", "static", "prompts-apart", "no-bursts"]
-SATURATION = 32.0  # sequences; an expert of 8 in 256 is idle with probability exp(-B/32)
+SATURATION = 32.0  # sequences; where each token takes 8 of 256 experts, one is idle with probability exp(-B/32)
 
 
 @dataclass(frozen=True, slots=True)

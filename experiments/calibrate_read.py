@@ -53,10 +53,12 @@ def groups(table: Table, source: Source) -> list[Measurements]:
     rows: dict[tuple[str, ...], list[int]] = {}
     for row in range(len(table)):
         rows.setdefault(tuple(column[row] for column in keys.values()), []).append(row)
-    found = []
+    found: list[Measurements] = []
     for parts, members in rows.items():
         group = " ".join(parts) if parts else table.path.stem
         label = source.label(dict(zip(keys, parts, strict=True))) or table.path.stem
+        same = sum(one.label.partition(" (no. ")[0].lower() == label.lower() for one in found)
+        label = f"{label} (no. {same + 1})" if same else label  # a label becomes the name of a file
         gpu, model, gpus = _about(table, members[0])
         found.append(replace(take(everything, np.array(members)), group=group, label=label, gpu=gpu, model=model,
                              gpus=gpus))  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from rlscale.workloads.table import content, read_csv
 FILES = ("aic_silicon_ttft_tpot.csv", "splitwise_perf_median.csv", "mlenergy_llm_latency_power.csv")
 FORMS: tuple[Form, ...] = ("static", "prompts-apart", "no-bursts", "closed-loop")
 LEAVE_OUT = 5  # fitted configurations from which on one can be left out to compare forms
+MIXTURE = re.compile(r"-A\d+B|A3B|gpt-oss|DeepSeek|Kimi|MiniMax|GLM|Maverick|Scout|Omni")  # of experts
 NAMES = {TPOT: "tpot", TTFT: "ttft"}
 OF_SHIPPED = ("profile", "table", "group", "time", "prompt_tokens", "output_tokens", "batch", "error")
 # Shipped profiles and the groups of the tables that are the same model and GPUs at 16 bits; Llama 2 70B has the layers
@@ -127,7 +129,7 @@ def cells_of(one: Judged) -> Iterator[dict[str, Any]]:
         prompt, output, batch = seen.configurations[row]
         yield {
             "table": one.source.name, "group": seen.label, "gpu": gpu, "engine": engine, "model": model,
-            "precision": precision, "gpus": seen.gpus, "prompt_tokens": _known(prompt),
+            "precision": precision, "experts": "mixture" if MIXTURE.search(model) else "dense", "gpus": seen.gpus, "prompt_tokens": _known(prompt),
             "output_tokens": _known(output), "batch": batch, "time": NAMES[kind],
             "part": "fitted on" if one.fitted[row] else "held out",
             "doublings": round(doublings(seen.configurations[row], known), 4),

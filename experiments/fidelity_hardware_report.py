@@ -47,6 +47,7 @@ def summarise(judged: Sequence[Judged], cells: list[dict[str, Any]], shipped: li
         "tables": [*spreads(cells, ("table", "part", "time"))],
         "distance": [*spreads([{**cell, "band": band(cell["doublings"])} for cell in held], ("table", "band", "time"))],
         "gpus": [*spreads(held, ("table", "gpu", "time"))],
+        "experts": [*spreads(held, ("table", "experts", "time"))],
         "models": [*spreads(held, ("table", "gpu", "model", "engine_name", "precision", "time"))],
         "groups": [*spreads(held, ("table", "group", "time"))],
         "refused": [{"table": one.source.name, "group": one.seen.label, "configurations": len(one.seen),
@@ -86,6 +87,8 @@ def in_words(summary: dict[str, Any]) -> str:
               "Doublings of prompt, output and batch (Euclidean), held out.", ""]  # fmt: skip
     lines += [*_table(summary["distance"], ("table", "band", "time"))]
     lines += ["", "## By GPU, held out", "", *_table(summary["gpus"], ("table", "gpu", "time"))]
+    lines += ["", "## Dense models and mixtures of experts, held out", ""]
+    lines += [*_table(summary["experts"], ("table", "experts", "time"), goals=True)]
     lines += ["", "## By GPU, model and engine, held out", ""]
     lines += [*_table(summary["models"], ("table", "gpu", "model", "engine_name", "precision", "time"), goals=True)]
     lines += ["", "## How the tables were measured", "", _flat(ABOUT_FORMS), "",
