@@ -125,11 +125,12 @@ def cells_of(one: Judged) -> Iterator[dict[str, Any]]:
     extended = one.saturating.predict_s(more if len(one.saturating.names) > len(one.law.names) else rows)
     known = [c for c, inside in zip(seen.configurations, one.fitted, strict=True) if inside]
     gpu, engine, model, precision = parts(one)
+    experts = "mixture" if MIXTURE.search(model) else "dense"
     for i, (row, kind) in enumerate(_places(seen)):
         prompt, output, batch = seen.configurations[row]
         yield {
             "table": one.source.name, "group": seen.label, "gpu": gpu, "engine": engine, "model": model,
-            "precision": precision, "experts": "mixture" if MIXTURE.search(model) else "dense", "gpus": seen.gpus, "prompt_tokens": _known(prompt),
+            "precision": precision, "experts": experts, "gpus": seen.gpus, "prompt_tokens": _known(prompt),
             "output_tokens": _known(output), "batch": batch, "time": NAMES[kind],
             "part": "fitted on" if one.fitted[row] else "held out",
             "doublings": round(doublings(seen.configurations[row], known), 4),
