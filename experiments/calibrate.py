@@ -121,7 +121,7 @@ def case_of(seen: Measurements, form: Form, source: str) -> Case:
     """The rows of a group, ready to be fitted."""
     rows = rows_of(seen, form)
     known = np.isfinite(seen.prompt)
-    held = seen.batch * (np.nan_to_num(seen.prompt) + seen.output)
+    held = seen.batch * (np.nan_to_num(seen.prompt) + seen.output / 2.0)  # at different tokens of their answers
     span = {"batch": _range(seen.batch), "output_tokens": _range(seen.output)}
     if known.any():
         span["prompt_tokens"] = _range(seen.prompt[known])

@@ -70,7 +70,7 @@ def as_yaml(name: str, about: Mapping[str, Any], found: Fit, reasons: Mapping[st
     if found.overhead_s > 0.0 or found.burst_share > 0.0:
         lines.append(f"# Not part of the law: the benchmark's TTFT holds {1e3 * found.overhead_s:.1f} ms outside of "
                      f"iterations, and {found.burst_share:.1%} of the other prompts in flight come first.")  # fmt: skip
-    body = yaml.dump(text, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True)
+    body = yaml.dump(text, Dumper=_Plain, sort_keys=False, default_flow_style=None, width=140, allow_unicode=True)
     return "\n".join(lines) + "\n" + body
 
 

@@ -19,6 +19,7 @@ from experiments.calibrate_forms import Form, Measurements, rows_of
 from experiments.calibrate_log import Log, rows_of_log
 from experiments.calibrate_split import doublings, fitted_on
 from rlscale.scenario import load_scenario
+from rlscale.scenario_pool import PoolEntry
 from rlscale.sim.laws import iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
 from rlscale.sim.profiles import service_profile
@@ -246,3 +247,11 @@ def test_the_split_halves_every_group_and_keeps_repeated_runs_together() -> None
 def test_distance_is_counted_in_doublings() -> None:
     assert doublings((1024.0, 128.0, 8.0), [(512.0, 128.0, 8.0), (1024.0, 128.0, 64.0)]) == 1.0
     assert doublings((1024.0, 256.0, 16.0), [(1024.0, 128.0, 8.0)]) == pytest.approx(np.sqrt(2.0))
+
+
+def test_shipped_precisions_are_profiles_of_their_own() -> None:
+    eight, four = (service_profile(f"b200-70b-{bits}") for bits in ("fp8", "fp4"))
+    pool = PoolEntry(name="b200", node="b200-x8", profile="b200-70b-fp4", max_replicas=8).build()
+    assert pool.slots_per_node == 8
+    assert four.law.c0_s < eight.law.c0_s  # half the weights to read in every pass
+    assert four.kv_capacity_tokens > eight.kv_capacity_tokens
