@@ -6,7 +6,6 @@ reads names only; forms of the benchmarks are compared on the fitted half alone.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -60,17 +59,16 @@ class Judged:
     refused: str
 
 
-def run(args: argparse.Namespace) -> int:
-    """Fit, judge, compare the shipped profiles, and write the folder."""
-    out = args.out or Path("results/fidelity_hardware")
+def run(folder: Path, out: Path) -> None:
+    """Fit, judge, compare the shipped profiles; the tables are in `folder`, the results go to `out`."""
     if out.exists():
         raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
-    judged = [one for name in FILES for one in of_file(_there(args.profiles / name))]
+    judged = [one for name in FILES for one in of_file(_there(folder / name))]
     cells = [cell for one in judged for cell in cells_of(one)]
     shipped = [row for one in judged for row in of_shipped(one)]
     forms = [row for source in {one.source.name: one for one in judged} for row in
              compare_forms([one for one in judged if one.source.name == source])]  # fmt: skip
-    summary = summarise(judged, cells, shipped, forms, ratios(args.profiles / FILES[2]))
+    summary = summarise(judged, cells, shipped, forms, ratios(folder / FILES[2]))
     summary = {"command": "python -m experiments fidelity hardware", **summary}
     out.mkdir(parents=True)
     write_csv(out / "cells.csv", cells, list(cells[0]))
@@ -79,7 +77,6 @@ def run(args: argparse.Namespace) -> int:
     write_json(out / "summary.json", summary)
     write_text(out / "report.md", in_words(summary))
     print((out / "report.md").read_text(), end="")
-    return 0
 
 
 def of_file(path: Path) -> Iterator[Judged]:

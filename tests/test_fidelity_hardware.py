@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import os
 from pathlib import Path
@@ -119,11 +118,3 @@ def test_shipped_profiles_are_compared_where_model_and_gpus_agree(tables: Path) 
     (tables / "llama.csv").write_text(text)
     source, (seen,) = read_measurements(tables / "llama.csv")
     assert {row["profile"] for row in hardware.of_shipped(hardware.judge(source, seen))} == {"a100-70b-tp8"}
-
-
-def test_the_stage_is_one_of_the_fidelity_command() -> None:
-    from experiments import fidelity
-
-    parser = argparse.ArgumentParser()
-    fidelity.add_arguments(parser)
-    assert parser.parse_args(["hardware"]).profiles == Path("../shared/profiles")
