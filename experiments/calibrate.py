@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments.calibrate_fit import LAW, TPOT, TTFT, Fit, Rows, fit, independent, with_uncertainty
-from experiments.calibrate_forms import Form, Measurements, rows_of
+from experiments.calibrate_forms import Form, Measurements, merged, rows_of
 from experiments.calibrate_log import is_log, read_log, rows_of_log
 from experiments.calibrate_profile import as_yaml, left_out, slug
 from experiments.calibrate_read import read_measurements
@@ -118,7 +118,8 @@ def chosen(cases: Sequence[Case], only: str, path: Path) -> list[Case]:
 
 
 def case_of(seen: Measurements, form: Form, source: str) -> Case:
-    """The rows of a group, ready to be fitted."""
+    """The configurations of a group, ready to be fitted; repeated runs count once, by their median."""
+    seen = merged(seen)
     rows = rows_of(seen, form)
     known = np.isfinite(seen.prompt)
     held = seen.batch * (np.nan_to_num(seen.prompt) + seen.output / 2.0)  # at different tokens of their answers
@@ -127,8 +128,10 @@ def case_of(seen: Measurements, form: Form, source: str) -> Case:
         span["prompt_tokens"] = _range(seen.prompt[known])
     where = np.column_stack([seen.prompt, seen.output, seen.batch])
     each = np.vstack([where[np.isfinite(seen.tpot_s)], where[np.isfinite(seen.ttft_s)]])
-    about = {"model": seen.model, "gpu": seen.gpu, "gpus": seen.gpus, "source": f"{source}: {seen.label}",
-             "rows": len(seen), "held": float(held.max()), "seats": max(1, round(float(seen.batch.max())))}  # fmt: skip
+    about = {
+        "model": seen.model, "gpu": seen.gpu, "gpus": seen.gpus, "source": f"{source}: {seen.label}",
+        "rows": len(seen), "of": "configurations", "held": float(held.max()), "seats": math.ceil(seen.batch.max()),
+    }  # fmt: skip
     return Case(seen.label, rows, span, about, tuple(tuple(row) for row in each.tolist()))
 
 
@@ -150,8 +153,10 @@ def _case_of_log(path: Path) -> Case:
     sequences = rows.base[:, 1] / rows.base[:, 0]
     span = {"batch": _range(sequences), "prompt_tokens": _range(log.prompt), "output_tokens": _range(log.output)}
     context = rows.base[:, 3] / rows.base[:, 0]
-    about = {"model": "unknown", "gpu": "any", "gpus": 1, "source": f"{path.name}: a request log",
-             "rows": len(rows), "held": float(context.max()), "seats": math.ceil(sequences.max())}  # fmt: skip
+    about = {
+        "model": "unknown", "gpu": "any", "gpus": 1, "source": f"{path.name}: a request log", "rows": len(rows),
+        "of": "requests", "held": float(context.max()), "seats": math.ceil(sequences.max()),
+    }  # fmt: skip
     several = np.flatnonzero((log.output > 1.0) & (log.last_s > log.first_s))
     where = np.column_stack([log.prompt[several], log.output[several], sequences])
     return Case(path.stem, rows, span, about, tuple(tuple(row) for row in where.tolist()))

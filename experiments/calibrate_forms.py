@@ -7,7 +7,7 @@ decodes them to the end.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -71,6 +71,24 @@ def rows_of(seen: Measurements, form: Form, saturating: bool = False) -> Rows:
     return _stack(seen, tpot, ttft, burst, first, (*LAW, "saturating_s") if saturating else LAW)
 
 
+def take(seen: Measurements, rows: Ints) -> Measurements:
+    """Some rows of a group."""
+    arrays = {name: getattr(seen, name)[rows]
+              for name in ("prompt", "output", "batch", "ttft_s", "tpot_s", "decoded", "nominal")
+              if len(getattr(seen, name))}  # fmt: skip
+    return replace(seen, **arrays)
+
+
+def merged(seen: Measurements) -> Measurements:
+    """One row per configuration: the median of repeated runs."""
+    where: dict[tuple[float, ...], list[int]] = {}
+    for row, configuration in enumerate(seen.configurations):
+        where.setdefault(configuration, []).append(row)
+    first = take(seen, np.array([rows[0] for rows in where.values()]))
+    ttft, tpot = (np.array([_median(times[rows]) for rows in where.values()]) for times in (seen.ttft_s, seen.tpot_s))
+    return replace(first, ttft_s=ttft, tpot_s=tpot)
+
+
 def _stack(seen: Measurements, tpot: Floats, ttft: Floats, burst: Floats, first: Floats,
            names: tuple[str, ...]) -> Rows:  # fmt: skip
     with_tpot, with_ttft = np.isfinite(seen.tpot_s), np.isfinite(seen.ttft_s)
@@ -108,3 +126,8 @@ def _prompt(seen: Measurements) -> Floats:
     tokens = np.nan_to_num(seen.prompt)
     zero = np.zeros(len(seen))
     return np.column_stack([zero, zero, tokens, zero, tokens**2])
+
+
+def _median(values: Floats) -> float:
+    there = values[np.isfinite(values)]
+    return float(np.median(there)) if len(there) else float("nan")

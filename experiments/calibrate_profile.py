@@ -12,7 +12,7 @@ import yaml
 from experiments.calibrate_fit import LAW, TTFT, Fit, Rows
 from rlscale.sim import profiles
 
-FITTED_FROM = "fitted to {source}, {rows} rows"
+FITTED_FROM = "fitted to {source}, {rows} {of}"
 ONE = {"value": 1.0, "source": "none: fitted end to end"}
 LIKE = "h100-8b"  # whose start-ups and chunk a profile gets that nothing is known of
 
@@ -47,7 +47,7 @@ def left_out(found: Fit, rows: Rows, span: Mapping[str, tuple[float, float]]) ->
 
 def as_yaml(name: str, about: Mapping[str, Any], found: Fit, reasons: Mapping[str, str],
             span: Mapping[str, tuple[float, float]], like: str | None) -> str:  # fmt: skip
-    """The text of a profile file. `about`: model, gpu, gpus, source, rows, sequences, tokens held at once.
+    """The text of a profile file. `about`: model, gpu, gpus, source, rows and of what, held (tokens), seats.
 
     What latencies do not tell (memory, start-ups) is that of the built-in profile `like`; without one, memory and
     seats are what the measurements held, and start-ups an estimate.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.calibrate_forms import Form, Measurements
-from rlscale.types import Floats, Ints
+from experiments.calibrate_forms import Form, Measurements, take
+from rlscale.types import Floats
 from rlscale.workloads.faults import fault
 from rlscale.workloads.table import Table, content, read_csv
 
@@ -181,14 +181,6 @@ def _words_of_ml_energy(parts: Mapping[str, str]) -> str:
     model = parts["model_id"].split("/")[-1]
     gpus = f"{parts['num_gpus']} x {parts['gpu_model']}"
     return ", ".join((gpus, model, parts["weight_precision"], *sizes, parts["task"]))
-
-
-def take(seen: Measurements, rows: Ints) -> Measurements:
-    """Some rows of a group."""
-    arrays = {name: getattr(seen, name)[rows]
-              for name in ("prompt", "output", "batch", "ttft_s", "tpot_s", "decoded", "nominal")
-              if len(getattr(seen, name))}  # fmt: skip
-    return replace(seen, **arrays)
 
 
 PLAIN = Source("plain table", "closed-loop", PLAIN_SIZES, OPTIONAL, _plain, _words)

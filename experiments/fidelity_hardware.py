@@ -17,15 +17,14 @@ import numpy as np
 
 from experiments.calibrate import too_few
 from experiments.calibrate_fit import TPOT, TTFT, Fit, Rows, fit
-from experiments.calibrate_forms import Form, Measurements, rows_of
-from experiments.calibrate_read import ML_ENERGY_MEDIAN, Source, groups, read_measurements, take
+from experiments.calibrate_forms import Form, Measurements, merged, rows_of, take
+from experiments.calibrate_read import ML_ENERGY_MEDIAN, Source, groups, read_measurements
 from experiments.calibrate_split import doublings, fitted_on
 from experiments.fidelity_hardware_figure import draw
 from experiments.fidelity_hardware_report import in_words, summarise
 from experiments.results import write_csv, write_json, write_text
 from rlscale.errors import ResultError
 from rlscale.sim.profiles import service_profile
-from rlscale.types import Floats
 from rlscale.workloads.table import content, read_csv
 
 FILES = ("aic_silicon_ttft_tpot.csv", "splitwise_perf_median.csv", "mlenergy_llm_latency_power.csv")
@@ -99,16 +98,6 @@ def judge(source: Source, seen: Measurements) -> Judged:
         return Judged(source, seen, fitted, None, None, refused)
     law = fit(rows)
     return Judged(source, seen, fitted, law, law if too_few(more) else fit(more), "")
-
-
-def merged(seen: Measurements) -> Measurements:
-    """One row per configuration: the median of repeated runs."""
-    where: dict[tuple[float, ...], list[int]] = {}
-    for row, configuration in enumerate(seen.configurations):
-        where.setdefault(configuration, []).append(row)
-    first = take(seen, np.array([rows[0] for rows in where.values()]))
-    ttft, tpot = (np.array([_median(times[rows]) for rows in where.values()]) for times in (seen.ttft_s, seen.tpot_s))
-    return replace(first, ttft_s=ttft, tpot_s=tpot)
 
 
 def cells_of(one: Judged) -> Iterator[dict[str, Any]]:
@@ -215,11 +204,6 @@ def _places(seen: Measurements) -> list[tuple[int, int]]:
     """(row, kind) of every row of `rows_of`."""
     return [(int(row), kind) for kind, times in ((TPOT, seen.tpot_s), (TTFT, seen.ttft_s))
             for row in np.flatnonzero(np.isfinite(times))]  # fmt: skip
-
-
-def _median(values: Floats) -> float:
-    there = values[np.isfinite(values)]
-    return float(np.median(there)) if len(there) else float("nan")
 
 
 def _there(path: Path) -> Path:

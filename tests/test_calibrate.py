@@ -255,3 +255,12 @@ def test_shipped_precisions_are_profiles_of_their_own() -> None:
     assert pool.slots_per_node == 8
     assert four.law.c0_s < eight.law.c0_s  # half the weights to read in every pass
     assert four.kv_capacity_tokens > eight.kv_capacity_tokens
+
+
+def test_repeated_runs_count_once_by_their_median() -> None:
+    once = measured()
+    thrice = measured(grid=GRID * 3)
+    thrice.tpot_s[2 * len(GRID) :] *= 1.5  # one of three runs went wrong
+    assert calibrate(case_of(thrice, "closed-loop", "made"), 0, 3).fit.value == pytest.approx(
+        calibrate(case_of(once, "closed-loop", "made"), 0, 3).fit.value
+    )
