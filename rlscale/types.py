@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotMarket
+from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotMarket, Transfer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Role = Literal["both", "prefill", "decode"]  # which part of a request the replicas of a pool do
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
 WORK_STEP_S = 60.0  # cells of deferrable work
@@ -141,6 +142,7 @@ class Pool:
     standby_replicas: int = 0  # kept unless the scaler says otherwise
     max_standby: int = 0
     family: str = ""  # pools of one family hand their nodes to each other instead of ordering new ones
+    role: Role = "both"
 
     @property
     def slots_per_node(self) -> int:
@@ -193,6 +195,7 @@ class ClusterSpec:
     actuator: Actuator = Actuator()
     energy: Energy = Energy()
     admission: Admission = Admission()
+    transfer: Transfer = Transfer()  # between prefill and decode pools
 
     @property
     def substeps(self) -> int:
