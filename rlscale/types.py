@@ -202,6 +202,11 @@ class ClusterSpec:
         """Sub-steps per control interval."""
         return round(self.interval_s / self.substep_s)
 
+    @property
+    def has_roles(self) -> bool:
+        """Whether prompts and further tokens are made by pools of their own."""
+        return any(pool.role != "both" for pool in self.pools)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLaw:

@@ -16,7 +16,7 @@ from rlscale.parts import Admission, Grid
 from rlscale.sim.company import company_table
 from rlscale.sim.kappa import Kappa
 from rlscale.sim.laws import demand
-from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, SLEEPS, SPEC, STOPS, records
+from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, ROLES, SLEEPS, SPEC, STOPS, records
 from rlscale.sim.supply import ALL, CELL_S, OPEN, SPOT, UP, Supply, needed, supply
 from rlscale.sim.tables import kv_spread_s, output_classes, points
 from rlscale.types import WORK_STEP_S, ClusterSpec, Load, Pool, TokenLaw
@@ -107,6 +107,8 @@ def _spec_record(spec: ClusterSpec, loads: Sequence[Load], kept: Supply, log_eve
     row["energy"], row["pue"] = spec.energy.measured, spec.energy.pue
     row["rejects"], row["degrades"] = admission.policy == "reject", admission.policy == "degrade"
     row["max_waiting"] = admission.max_waiting
+    row["roles"] = spec.has_roles
+    row["transfer_s"], row["transfer_s_per_token"] = spec.transfer.fixed_s, spec.transfer.s_per_token
     row["has_work"] = any(load.work_per_s.any() for load in loads)
     row["work_pass_s"] = WORK_PASS_SHARE * min(spec.slo.tpot_s, 1.0)
     row["deadline_steps"] = round(min(NEVER_S, *(load.deadline_s for load in loads)) / h)
@@ -120,6 +122,7 @@ def _pool_records(spec: ClusterSpec) -> Records:
     families = [pool.family for pool in spec.pools]
     for row, pool in zip(record, spec.pools, strict=True):
         profile = pool.profile
+        row["role"] = ROLES[pool.role]
         row["slots_per_node"] = pool.slots_per_node
         row["min_replicas"], row["max_replicas"] = pool.min_replicas, pool.max_replicas
         row["batching"], row["service_cv2"] = profile.batching, profile.service_cv2

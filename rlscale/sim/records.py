@@ -35,6 +35,8 @@ CLUSTER = np.dtype(
         # deferrable tokens: come, done, not done at their deadline, and due so far
         ("work_come", "f8"), ("work", "f8"), ("work_late", "f8"), ("work_due", "f8"),
         ("degraded_steps", "i8"),  # sub-steps in which answers were cut
+        # cumulative sequences that left the prefill pools, and that decode pools began
+        ("passed", "f8"), ("joined", "f8"),
     ]
     + [(name, "f8") for name in COUNTER_NAMES]
 )  # fmt: skip
@@ -75,6 +77,9 @@ SLOT = np.dtype(
     ]
 )  # fmt: skip
 
+BOTH, PREFILL, DECODE = 0, 1, 2  # roles of a pool
+ROLES = {"both": BOTH, "prefill": PREFILL, "decode": DECODE}
+
 NOW, BEFORE = 0, 1  # latency histograms at the last scrape and at the one before
 
 # Node states. `until_s`: when it comes up; once up and empty, when it is given back; once noticed, when it is taken.
@@ -100,6 +105,7 @@ SPEC = np.dtype(
         ("rejects", "i8"), ("degrades", "i8"), ("max_waiting", "f8"),
         ("has_work", "i8"), ("work_pass_s", "f8"), ("deadline_steps", "i8"),
         ("balancer", "i8"), ("largest_kv_tokens", "f8"),  # of the request engine
+        ("roles", "i8"), ("transfer_s", "f8"), ("transfer_s_per_token", "f8"),  # prefill and decode pools
     ]
     + [(f"k_{field.name}", "f8") for field in fields(Kappa)]
 )  # fmt: skip
@@ -114,7 +120,7 @@ LAW = np.dtype(
 
 POOL_SPEC = np.dtype(
     [
-        ("slots_per_node", "i8"), ("min_replicas", "i8"), ("max_replicas", "i8"), ("batching", "i8"),
+        ("role", "i8"), ("slots_per_node", "i8"), ("min_replicas", "i8"), ("max_replicas", "i8"), ("batching", "i8"),
         ("node_median_s", "f8"), ("node_sigma", "f8"), ("cold_stages", "i8"), ("warm_stages", "i8"),
         ("cold_median_s", "f8", (STAGES,)), ("cold_sigma", "f8", (STAGES,)),
         ("warm_median_s", "f8", (STAGES,)), ("warm_sigma", "f8", (STAGES,)),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
 from rlscale.sim.compile import compile_tables, records_per_pool
-from rlscale.sim.histogram import BINS
+from rlscale.sim.histogram import BINS, INF_BIN
 from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.records import (
     CLUSTER,
@@ -134,8 +134,18 @@ class SimWorld:
         limit_s = self.spec.timeout_s + 3600.0
         for _ in range(math.ceil(limit_s / self.spec.interval_s)):
             if float(self.in_system().max()) < 0.5:
-                break
+                return
             self._run(True)
+        if self.spec.has_roles:
+            self._lose_rest()
+
+    def _lose_rest(self) -> None:
+        """Sequences never give up, so that some wait for ever where no decode replica is left: they are lost."""
+        rest = self.in_system()
+        for name in ("lost", "missed"):
+            self.cluster[name] += rest
+        self.hist[:, 1:, INF_BIN] += rest[:, None]
+        self.cluster["joined"] = self.cluster["passed"]
 
     def in_system(self) -> Floats:
         """(n,) requests waiting or running."""
