@@ -41,7 +41,7 @@ def request_digests(seeds: int, intervals: int) -> list[str]:
 
 def role_digests(seeds: int, intervals: int) -> list[str]:
     """One hash per engine and seed: prefill and decode pools with everything on."""
-    load, engines = busy_load(intervals), ((RequestWorld, REQUEST_STATE),)
+    load, engines = busy_load(intervals), ((RequestWorld, REQUEST_STATE), (SimWorld, (*STATE, "sent")))
     return [_digest(split(), load, seed, intervals, [2, 1, 1, 1], state, engine)
             for engine, state in engines for seed in range(seeds)]  # fmt: skip
 

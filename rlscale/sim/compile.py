@@ -15,7 +15,7 @@ from rlscale.errors import ScenarioError
 from rlscale.parts import Admission, Grid
 from rlscale.sim.company import company_table
 from rlscale.sim.kappa import Kappa
-from rlscale.sim.laws import demand
+from rlscale.sim.laws import demand_of
 from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, ROLES, SLEEPS, SPEC, STOPS, records
 from rlscale.sim.supply import ALL, CELL_S, OPEN, SPOT, UP, Supply, needed, supply
 from rlscale.sim.tables import kv_spread_s, output_classes, points
@@ -64,6 +64,8 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, k
     for i, token_law in enumerate(laws):
         for p, pool in enumerate(spec.pools):
             _fill_demand(demands[i, p], pool, token_law)
+        if spec.has_roles:
+            _join_sides(demands[i], spec)
     kept = supply(spec, max(load.duration_s for load in loads)) if needed(spec) else NO_SUPPLY
     return Tables(
         _spec_record(spec, loads, kept, log_events, kappa),
@@ -194,17 +196,26 @@ def _work(loads: Sequence[Load]) -> NDArray[np.float64]:
 
 
 def _fill_demand(row: Any, pool: Pool, token_law: TokenLaw) -> None:
-    d = demand(pool.profile, token_law)
+    d = demand_of(pool.role, pool.profile, token_law)
     if d.over > 0.5:
         raise ScenarioError(
             f"pool '{pool.name}': {d.over:.0%} of the requests have more prompt and output tokens than the KV memory "
             f"of {pool.profile.name} holds ({pool.profile.kv_capacity_tokens:g}); choose a larger profile"
         )
-    for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over"):
+    for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "first", "prompt_s", "alone_s",
+                 "prompt_cv2"):  # fmt: skip
         row[name] = getattr(d, name)
     # The classes' own mean, so that sequences entering and leaving a pool balance exactly.
-    row["no"] = output_classes(token_law)[:, 0].mean()
+    if pool.role != "prefill":
+        row["no"] = output_classes(token_law)[:, 1 if pool.role == "decode" else 0].mean()
     row["kv_spread_s"] = kv_spread_s(pool.profile, token_law)
+
+
+def _join_sides(row: Records, spec: ClusterSpec) -> None:
+    """What holds for the pools of both sides: requests too long for one of them, the time of a KV cache."""
+    decodes = np.array([pool.role == "decode" for pool in spec.pools])
+    row["over"] = max(row["over"][decodes].min(), row["over"][~decodes].min())
+    row["transfer_s"] = spec.transfer.delay_s(float(row["ni"].max()))
 
 
 def _bank(spec: ClusterSpec, loads: Sequence[Load]) -> NDArray[np.float32]:

@@ -37,6 +37,7 @@ CLUSTER = np.dtype(
         ("degraded_steps", "i8"),  # sub-steps in which answers were cut
         # cumulative sequences that left the prefill pools, and that decode pools began
         ("passed", "f8"), ("joined", "f8"),
+        ("sent_head", "i8"),  # the oldest sub-step whose sequences a decode pool may not have begun
     ]
     + [(name, "f8") for name in COUNTER_NAMES]
 )  # fmt: skip
@@ -59,6 +60,7 @@ POOL = np.dtype(
         ("supply", "i8"),  # code of the present cell, see supply.py
         ("last_add_s", "f8"),  # when a node last came up
         ("extra", "f8"),  # deferrable sequences per replica
+        ("prompt_ok", "f8"), ("prompt_ttft_s", "f8"),  # prompts under way: share whose TTFT meets the SLO, mean TTFT
         ("room", "f8"), ("part", "f8"),  # requests it could admit and admits in the present sub-step
     ]
 )  # fmt: skip
@@ -138,11 +140,15 @@ POOL_SPEC = np.dtype(
 # Moments of one token law on one pool: the symbols of laws.Demand.
 DEMAND = np.dtype(
     [(name, "f8") for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "kv_spread_s")]
+    # Prefill and decode pools: see laws.Demand; mean delay of a KV cache.
+    + [(name, "f8") for name in ("first", "prompt_s", "alone_s", "prompt_cv2", "transfer_s")]
 )
 
 # Columns of a cell of admissions: what one sub-step admitted to a pool.
 ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4
 COLUMNS = 5
+# Columns of a cell of what prefill pools hand over: so far, and of one sub-step.
+PASSED, PASSED_OK, PASSED_TTFT = 0, 1, 2
 
 # Event log, for audits and tests: (time, kind, pool, number).
 NODE_ORDERED, NODE_UP, NODE_GONE, REPLICA_ORDERED, REPLICA_READY, REPLICA_GONE = 1, 2, 3, 4, 5, 6
