@@ -380,6 +380,7 @@ class Observation:
     tpot_p90_s: Any = math.nan
     prompt_tokens: Any = math.nan  # mean of the requests that finished in the window
     answer_tokens: Any = math.nan
+    decode_waiting: Any = 0.0  # sequences with a first token that no decode pool has begun, those on the way included
 
 
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
@@ -404,6 +405,28 @@ class ScalingLimits:
     work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
     spot: tuple[bool, ...] = ()  # (P,) whether it can be taken away; (): no pool
     zones: tuple[str, ...] = ()  # (P,) "region/zone"; (): all in one
+    roles: tuple[Role, ...] = ()  # (P,) which part of a request; (): each does both
+
+    @property
+    def sides(self) -> tuple[tuple[int, ...], ...]:
+        """Pools that replace one another: all of them, or those of prefill and those of decode. A service carries what
+        the weaker side carries."""
+        if "decode" not in self.roles:
+            return (tuple(range(len(self.capacity_per_s))),)
+        return tuple(tuple(p for p, role in enumerate(self.roles) if role == side) for side in ("prefill", "decode"))
+
+    @property
+    def cheapest(self) -> tuple[int, ...]:
+        """The pool with the lowest price of capacity on each side."""
+        price = self.usd_per_replica_s / self.capacity_per_s
+        return tuple(side[int(np.argmin(price[list(side)]))] for side in self.sides)
+
+    @property
+    def reference_per_s(self) -> float:
+        """What a replica of the cheapest pool carries; with prefill and decode pools, a replica of a fleet of both in
+        which neither has more than the other needs."""
+        each = [float(self.capacity_per_s[pool]) for pool in self.cheapest]
+        return each[0] if len(each) == 1 else 1.0 / sum(1.0 / one for one in each)
 
 
 class Scaler(Protocol):

@@ -34,6 +34,7 @@ FULLEST = 0.98  # utilisation at which the wait of a steady queue ends to grow: 
 # Prompts end with their chunk, and balancing is blind for their length: by how much of a full chunk a wait is longer
 # than in one common queue, over ln(1 / (1 - utilisation)).
 LEVELLED = 0.4
+SHARED = 0.7  # of those that wait, how many share a chunk as long as there is room in it
 # Without prompts in between, replicas and passes differ less than what kappa.py was fitted to.
 KV_NOISE, ANSWER_NOISE = 0.3, 1.75
 PLACES = 8  # points at which a sub-step's hand-over is looked at
@@ -70,7 +71,11 @@ def _serve_prompts(c, pools, queue, sent, hist, spec, pool_spec, kind, demands, 
     room = 0.0
     for p in range(pools.shape[0]):
         q, d = pools[p], demands[kind, p]
-        q.room = max(0.0, q.ready * (1.0 + h / d.prompt_s) - q.running) if pool_spec[p].role == PREFILL else 0.0
+        q.room = 0.0
+        if pool_spec[p].role == PREFILL:
+            # As many as let a replica that is never idle do one after the other in the sub-step.
+            stay = d.prompt_s * (1.0 + _sharing(pool_spec[p], d))
+            q.room = max(0.0, q.ready * (stay + h) / d.prompt_s - q.running)
         room += q.room
     admitted = min(max(0.0, c.queued - c.left), room)
     _share_out(admitted, PREFILL, h, pools, pool_spec, demands, kind)
@@ -95,6 +100,12 @@ def _serve_prompts(c, pools, queue, sent, hist, spec, pool_spec, kind, demands, 
 
 
 @inlined
+def _sharing(pool_spec, d):
+    """How many others share the chunks of a prompt at most, roughly."""
+    return pool_spec.chunk_tokens / (pool_spec.chunk_tokens + d.ni)
+
+
+@inlined
 def _prompts(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d, point):
     """A prefill pool: TTFT of the admitted; returns how many prompts are through."""
     h = spec.substep_s
@@ -104,13 +115,22 @@ def _prompts(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d, poi
     full = min(1.0, q.rate_per_s * d.prompt_s)
     stay = d.prompt_s + (1.0 - full) * (d.alone_s - d.prompt_s)
     q.iteration_s = stay
+    # Who finds all replicas busy waits as in a queue of several servers (Sakasegawa), and somewhat longer.
+    rho = min(FULLEST, q.rate_per_s * stay)
+    delayed = rho ** (math.sqrt(2.0 * (replicas + 1.0)) - 1.0)
+    uneven = LEVELLED * (d.chunk_s + d.c0) * (1.0 - 1.0 / (replicas * replicas))
+    wait_s = 0.5 * (1.0 + d.prompt_cv2) * stay / (replicas * (1.0 - rho)) - uneven * math.log(1.0 - rho)
     if part > 0.0:
-        ok, ttft = _first_tokens(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d, point, stay, replicas)
+        ok, ttft = _first_tokens(part, admitted, c, p, queue, hist, spec, pool_spec, kind, d, point, delayed, wait_s)
         under_way = q.running + part
         q.prompt_ok += part / under_way * (ok - q.prompt_ok)
         q.prompt_ttft_s += part / under_way * (ttft - q.prompt_ttft_s)
         c.admitted += part
         c.ttft_sum_s += part * ttft
+    # Prompts stay until their last chunk ends, which those that waited share.
+    most = _sharing(pool_spec, d)
+    beside = most * (1.0 - math.exp(-SHARED * q.rate_per_s * delayed * wait_s / most))
+    stay *= 1.0 + beside / max(rho, 1e-9) if beside > 0.0 else 1.0
     running = (q.running + part) / (1.0 + h / stay)
     through = q.running + part - running
     q.running = running
@@ -118,18 +138,13 @@ def _prompts(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d, poi
 
 
 @inlined
-def _first_tokens(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d, point, stay, replicas):
-    """Deposit the TTFT of the admitted; returns the share within the SLO and the mean.
+def _first_tokens(part, admitted, c, p, queue, hist, spec, pool_spec, kind, d, point, delayed, wait_s):
+    """Deposit the TTFT of the admitted, of whom the share `delayed` waits `wait_s` on average; returns the share within
+    the SLO and the mean.
 
-    Who finds all replicas busy waits as in a queue of several servers (Sakasegawa), and somewhat longer. The wait in
-    the fluid's own queue, of an overload that lasts, is not added to it but takes its place.
+    The wait in the fluid's own queue, of an overload that lasts, is not added to that wait but takes its place.
     """
     h = spec.substep_s
-    rho = min(FULLEST, q.rate_per_s * stay)
-    delayed = rho ** (math.sqrt(2.0 * (replicas + 1.0)) - 1.0)
-    chunk_s = d.chunk_s + d.c0
-    uneven = LEVELLED * chunk_s * (1.0 - 1.0 / (replicas * replicas))
-    mean = 0.5 * (1.0 + d.prompt_cv2) * stay / (replicas * (1.0 - rho)) - uneven * math.log(1.0 - rho)
     table = point[kind, p, c.step & (SETS - 1)]
     first, mask = c.left, queue.shape[0] - 1
     weight = part / POINTS
@@ -141,7 +156,7 @@ def _first_tokens(part, admitted, c, p, q, queue, hist, spec, pool_spec, kind, d
             j += 1
         wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         if table[k, 2] < delayed:
-            wait = max(wait, mean * table[k, 5])
+            wait = max(wait, wait_s * table[k, 5])
         n = table[k, 0]
         ttft = wait + table[k, 1] + math.ceil(n / pool_spec.chunk_tokens) * d.c0 + d.c
         total += ttft

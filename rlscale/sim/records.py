@@ -20,7 +20,7 @@ COUNTER_NAMES = (
     "arrived", "admitted", "finished", "dropped", "lost", "missed", "ttft_sum_s", "tpot_sum_s", "tpot_count",
     "output_tokens", "total_tokens", "churn",
 )  # fmt: skip
-GAUGE_NAMES = ("waiting", "running")
+GAUGE_NAMES = ("waiting", "running", "decode_waiting")
 
 CLUSTER = np.dtype(
     [
