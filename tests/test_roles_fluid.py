@@ -112,7 +112,7 @@ def test_what_decode_pools_cannot_seat_waits_in_order_and_is_not_lost() -> None:
     assert world.cluster["admitted"][0] == pytest.approx(float(world.cluster["arrived"][0]), rel=0.01)
 
 
-# Loads of the last four cases were not looked at when the four constants of fluid_roles.py were set.
+# The constants of fluid_roles.py were set on these lengths with other fleets and another seed.
 CASES = [(CHAT, [8, 8], 285.0, 0.3), (CHAT, [8, 8], 285.0, 0.5), (CHAT, [8, 8], 285.0, 0.7), (CHAT, [8, 8], 285.0, 0.9),
          (CODE, [12, 2], 226.0, 0.3), (CODE, [12, 2], 226.0, 0.5), (CODE, [12, 2], 226.0, 0.7),
          (CODE, [12, 2], 226.0, 0.9)]  # fmt: skip
