@@ -10,12 +10,17 @@ from rlscale.types import Decision, Knob, Observation, ScalerKind, ScalingLimits
 
 
 class Fixed:
-    """The same number of replicas always; on several pools, as many as carry what they would on the cheapest."""
+    """The same number of replicas always; on several pools, as many as carry what they would on the cheapest.
+
+    Of prefill and decode replicas it is their number together, in the proportion in which both carry the same.
+    """
 
     def __init__(self, limits: ScalingLimits, replicas: float = 8) -> None:
         if not (math.isfinite(replicas) and replicas >= 0):
             raise ScenarioError(f"fixed: replicas = {replicas}; expected a number of replicas, 0 or more")
         each = [float(limits.capacity_per_s[pool]) for pool in by_price(limits)[:1]]
+        if limits.roles:
+            each = [limits.reference_per_s]
         self._decision = Decision(
             reason=f"fixed at {math.ceil(replicas)}",
             capacity_per_s=math.ceil(replicas) * sum(each),  # nothing where no pool carries any

@@ -17,11 +17,11 @@ from agents.hpa_scaler import (
     counts,
     failing,
     milli,
+    parts_of,
     per_replica,
-    shares_of,
+    requests_of,
     status_of,
     target_milli,
-    weights_of,
 )
 from agents.threshold import OCCUPANCIES
 from rlscale.decide import blind
@@ -51,13 +51,17 @@ class HPA(Autoscalers):
             why = "no replica with metrics"
         if why:
             return [failing(why)] * len(self._seats), why
-        requests = float(seen.running + seen.waiting)
-        share = requests / serving if serving > 0 else math.inf if requests > 0 else 0.0
+        requests, shares = requests_of(seen, self.limits), [0.0] * len(self._seats)
+        for side in self.limits.sides:
+            serving = sum(sampled[pool] * self._seats[pool] for pool in side)
+            for pool in side:
+                shares[pool] = requests[pool] / serving if serving > 0 else math.inf if requests[pool] > 0 else 0.0
         ready, pending = counts(seen.ready), counts(seen.pending)
         metrics = [
-            self._metric(pool, share, (sampled[pool], ready[pool], pending[pool])) for pool in range(len(self._seats))
+            self._metric(pool, share, (sampled[pool], ready[pool], pending[pool])) for pool, share in enumerate(shares)
         ]
-        return metrics, f"{share:.2f} of the sequences at l_SLO, target {self.target:.2f}"
+        read = " and ".join(f"{shares[side[0]]:.2f}" for side in self.limits.sides)
+        return metrics, f"{read} of the sequences at l_SLO, target {self.target:.2f}"
 
     def _metric(self, pool: int, share: float, pods: tuple[int, int, int]) -> Metric:
         average, target = milli(share * self._seats[pool]), self._targets[pool]
@@ -89,7 +93,7 @@ class ExternalHPA(Autoscalers):
         if why:
             return [failing(why)] * len(self._targets), why
         total = float(seen.running + seen.waiting)
-        parts = shares_of(total, weights_of(seen, self.limits))
+        parts = parts_of(seen, self.limits)
         status = status_of(seen)
         metrics = [per_replica(milli(part), self._targets[pool], status[pool]) for pool, part in enumerate(parts)]
         return metrics, f"{total:.4g} requests, {self.target:.2f} of the sequences at l_SLO wanted per replica"

@@ -98,6 +98,28 @@ def shares_of(total: float, weights: list[float]) -> list[float]:
     return [total * weight / whole if whole > 0 else 0.0 for weight in weights]
 
 
+def requests_of(seen: Observation, limits: ScalingLimits) -> list[float]:
+    """(P,) running and waiting requests that a pool's autoscaler shares in: those of the service, or, with prefill and
+    decode pools, those of its side."""
+    if not limits.roles:
+        return [float(seen.running + seen.waiting)] * len(limits.seats)
+    running = seen.compute_occupancy * seen.ready_at_scrape * limits.seats
+    found = [0.0] * len(limits.roles)
+    for side, waiting in zip(limits.sides, (seen.waiting, seen.decode_waiting), strict=True):
+        for pool in side:
+            found[pool] = float(running[list(side)].sum() + waiting)
+    return found
+
+
+def parts_of(seen: Observation, limits: ScalingLimits) -> list[float]:
+    """(P,) these requests divided over the pools that share in them."""
+    totals, weights, parts = requests_of(seen, limits), weights_of(seen, limits), [0.0] * len(limits.seats)
+    for side in limits.sides:
+        for pool, part in zip(side, shares_of(totals[side[0]], [weights[p] for p in side]), strict=True):
+            parts[pool] = part
+    return parts
+
+
 def weights_of(seen: Observation, limits: ScalingLimits) -> list[float]:
     """How the service's requests are divided over the pools' autoscalers: by the sequences of all their replicas.
 

@@ -14,7 +14,7 @@ from typing import Any
 from agents.hpa_calculator import Proposal, Tolerance, by_value_per_pod
 from agents.hpa_pods import MetricError
 from agents.hpa_reconcile import SYNC_S, HorizontalAutoscaler, Metric, Outcome
-from agents.hpa_scaler import Settings, counts, milli, said, shares_of, status_of, target_milli, weights_of
+from agents.hpa_scaler import Settings, counts, milli, parts_of, said, status_of, target_milli
 from agents.keda_executor import (
     BEHAVIOURS,
     COOLDOWN_S,
@@ -183,7 +183,7 @@ class Keda(ScaledPools):
         if why:
             return [Reading(None, target, False, why) for target in self._targets], why
         total = float(seen.running + seen.waiting)
-        parts = shares_of(total, weights_of(seen, self.limits))
+        parts = parts_of(seen, self.limits)
         active = any_active([(total, self.activation)])
         readings = [Reading(part, target, active) for part, target in zip(parts, self._targets, strict=True)]
         return readings, f"{total:.4g} requests, {self.target:.2f} of the sequences at l_SLO wanted per replica"

@@ -33,7 +33,7 @@ class Smoothing:
         forecast = self._forecaster.update(math.nan if why else seen.arrival_per_s, seen.interval_s)
         if why:
             return hold(seen, why)
-        wanted = self.headroom * (forecast + seen.waiting / self.limits.drain_s)
+        wanted = self.headroom * (forecast + max(seen.waiting, seen.decode_waiting) / self.limits.drain_s)
         return Decision(reason=f"{forecast:.4g}/s forecast, {wanted:.4g}/s wanted", capacity_per_s=float(wanted))
 
 

@@ -12,6 +12,7 @@ from envs import get_scenario
 from envs.batch import TERMS, ClusterBatch
 from envs.spaces import action_space, observation_space
 from rlscale.actions import action_map
+from rlscale.decide import carried_per_s
 from rlscale.scenario_file import Split
 
 RECENT = 240  # intervals a picture shows
@@ -94,7 +95,12 @@ class ClusterEnv(gymnasium.Env[NDArray[np.float32], Any]):
     def _now(self) -> tuple[float, float, float, float, float]:
         """Time, ready and pending capacity, waiting requests, load per second."""
         world, pool, cluster = self.batch.world, self.batch.world.pool[0], self.batch.world.cluster[0]
-        capacity = self.known.capacity_per_s
         waiting = max(0.0, float(cluster["queued"] - cluster["left"]))
         rate = float(np.nan_to_num(self.batch.seen.arrival_per_s[0]))
-        return float(world.t_s[0]), float(pool["ready"] @ capacity), float(pool["pending"] @ capacity), waiting, rate
+        return (
+            float(world.t_s[0]),
+            carried_per_s(pool["ready"], self.known),
+            carried_per_s(pool["pending"], self.known),
+            waiting,
+            rate,
+        )

@@ -9,7 +9,6 @@ import numpy as np
 from rlscale.feedback import Scale
 from rlscale.loop import need_series
 from rlscale.scenario import Scenario
-from rlscale.sim.steady import cheapest
 from rlscale.types import Load
 
 
@@ -20,5 +19,8 @@ def scale_of(scenario: Scenario, loads: Sequence[Load]) -> Scale:
     spec, known = scenario.cluster, scenario.limits
     need = np.mean([need_series(load, spec, known).mean() for load in loads])
     rate = np.mean([load.rate_per_s.mean() for load in loads])
-    usd_per_s = known.usd_per_replica_s[cheapest(known)]
+    # Of prefill and decode replicas the mean of a fleet of both in which neither has more than the other needs.
+    weights = [known.reference_per_s / float(known.capacity_per_s[pool]) for pool in known.cheapest]
+    usd_per_s = sum(weight * float(known.usd_per_replica_s[pool])
+                    for weight, pool in zip(weights, known.cheapest, strict=True))  # fmt: skip
     return Scale(float(need * usd_per_s * spec.interval_s), float(rate * spec.interval_s))

@@ -46,6 +46,8 @@ def bounds(grid: Grid, folder: ResultFolder, workers: int) -> Bounds:
 
 
 def _asks(grid: Grid, source: Source, folder: Path) -> list[Ask]:
+    if sources.base(source.case.scenario).cluster.has_roles:
+        return []  # no bound: see rlscale.clairvoyant
     return [Ask(source.case, source.digest, grid.code, seed, source.targets, folder)
             for seed in range(grid.seeds["test"])]  # fmt: skip
 

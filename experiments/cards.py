@@ -67,6 +67,8 @@ def fleet(pool: Pool) -> str:
     usd = node.usd_per_s(pool.spot) * 3600.0
     words = [f"{pool.min_replicas} to {pool.max_replicas} replicas of {pool.profile.name} on {node.name} nodes at "
              f"{usd:.2f} USD/h{' (spot)' if pool.spot else ''}, {pool.slots_per_node} per node"]  # fmt: skip
+    if pool.role != "both":
+        words.append(f"{pool.role} only")
     if pool.zone != "a":
         words.append(f"zone {pool.zone}")
     if pool.standby != "none":
@@ -98,7 +100,7 @@ def parts(scenario: Scenario) -> list[str]:
     found += ["standby"] if any(pool.standby != "none" for pool in spec.pools) else []
     found += ["families"] if any(pool.family for pool in spec.pools) else []
     found += ["partitions"] if any(pool.profile.gpu_share < 1.0 for pool in spec.pools) else []
-    found += ["several pools"] if len(spec.pools) > 1 else []
+    found += ["prefill and decode pools"] if spec.has_roles else ["several pools"] if len(spec.pools) > 1 else []
     return found + [kind for kind in ("sessions", "deferrable") if kind in kinds]
 
 

@@ -15,6 +15,7 @@ PARTS = {
     "fit": ("", "find the constants of the fluid on half of those cells"),
     "step": ("fidelity_step", "fluid against oracle: a load step that waits for its replicas"),
     "fleet": ("fidelity_fleet", "fluid against oracle: replicas that drain, fail and differ"),
+    "roles": ("fidelity_roles", "fluid against request engine: prefill and decode pools"),
     "grid": ("fidelity_grid", "fluid against request engine: load, burstiness, fleet and start-up under an autoscaler"),
     "ranking": ("fidelity_ranking", "fluid against request engine: do they put scalers in the same order"),
 }
@@ -55,6 +56,10 @@ def run(args: argparse.Namespace) -> int:
         from experiments import fidelity_fleet
 
         fidelity_fleet.run(args.out, args.workers)
+    elif args.what == "roles":
+        from experiments import fidelity_roles
+
+        fidelity_roles.run(args.out)
     elif args.what == "grid":
         from experiments import fidelity_grid
 

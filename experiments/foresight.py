@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """Bound and executed plans, one row per scenario."""
     if args.out.exists():
         raise ResultError(f"{args.out} exists; give another --out, nothing is overwritten")
-    names = args.scenarios or scenario_names()
+    names = args.scenarios or [name for name in scenario_names() if not get_scenario(name).cluster.has_roles]
     rows = []
     for name in names:
         rows.append(judge(get_scenario(name), args.seed))

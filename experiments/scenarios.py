@@ -114,8 +114,12 @@ def _constant(scenario: Scenario, loads: list[Load], replicas: int) -> tuple[flo
     """USD and attainment of a constant fleet over the loads, the cheapest pools filled first."""
     known = scenario.limits
     fleet = known.min_replicas.copy()
-    for pool in by_price(known):
+    for pool in by_price(known) if not known.roles else ():
         fleet[pool] += min(int(known.max_replicas[pool] - fleet[pool]), max(0, replicas - int(fleet.sum())))
+    while known.roles and fleet.sum() < replicas:  # of prefill and decode one more where less is carried
+        open_ = [[p for p in by_price(known) if p in side and fleet[p] < known.max_replicas[p]] for side in known.sides]
+        carried = [float(fleet[list(side)] @ known.capacity_per_s[list(side)]) for side in known.sides]
+        fleet[min((c, s[0]) for c, s in zip(carried, open_, strict=True) if s)[1]] += 1
     target = tuple(int(count) for count in fleet)
     totals = [run_loop(scenario, Constant(target), load, seed, initial=target).totals
               for seed, load in enumerate(loads)]  # fmt: skip

@@ -109,8 +109,7 @@ def _mean_need(scenario: Scenario, load: Load) -> float:
     """Replicas a load needs on average; below one the ceiling says nothing, so the rate does."""
     serving = scenario.serving(load)
     need = float(need_series(load, serving.cluster, serving.limits).mean())
-    cheapest = int(np.argmin(serving.limits.usd_per_replica_s / serving.limits.capacity_per_s))
-    exact = float(load.rate_per_s.mean() / serving.limits.capacity_per_s[cheapest])
+    exact = float(load.rate_per_s.mean() / serving.limits.reference_per_s)
     return exact if exact < 2.0 else need
 
 

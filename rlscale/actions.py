@@ -118,7 +118,11 @@ class Continuous:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """Replicas more or fewer than the last bounded target, of the cheapest pool; the others keep theirs."""
+    """Replicas more or fewer than the last bounded target, of the cheapest pool; the others keep theirs.
+
+    With prefill and decode pools each replica comes to the side that carries less, or goes from the one that carries
+    more, so that the step is one of the service.
+    """
 
     steps: tuple[int, ...] = STEPS
     kind: ClassVar[str] = "delta"
@@ -131,11 +135,18 @@ class Delta:
         """Within the limits; a step beyond them goes as far as they allow."""
         target = _targets(seen).copy()
         step = _array(self.steps)[np.asarray(actions).reshape(len(target))]
+        if known.roles:
+            return np.array([_level(row, int(one) if see else 0, known)
+                             for row, one, see in zip(target, step, _can_see(seen), strict=True)])  # fmt: skip
         target[:, by_price(known)[0]] += step * _can_see(seen)
         return _bounded(target, known)
 
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """Steps that stay within the limits; standing still always does."""
+        if known.roles:
+            moved = [[_level(row, step, known).sum() - row.sum() == step for step in self.steps] for row in
+                     _targets(seen)]  # fmt: skip
+            return np.array(moved, np.bool_)
         pool = by_price(known)[0]
         return _feasible(_targets(seen)[:, pool], self.steps, known, pool)
 
@@ -269,7 +280,7 @@ def from_manifest(entry: Mapping[str, Any]) -> ActionMap:
 
 def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: ScalingLimits) -> Ints:
     """(n, P) targets for a level per cluster; clusters whose metrics are missing hold theirs."""
-    demand_per_s = np.atleast_1d(seen.arrival_per_s + seen.waiting / known.drain_s)
+    demand_per_s = np.atleast_1d(seen.arrival_per_s + np.maximum(seen.waiting, seen.decode_waiting) / known.drain_s)
     return allocate_many(levels * demand_per_s, known, _targets(seen))
 
 
@@ -277,6 +288,21 @@ def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: Scal
 def _array(values: tuple[float, ...]) -> NDArray[Any]:
     """The choices of a map, to be indexed by actions."""
     return np.array(values)
+
+
+def _level(target: Ints, step: int, known: ScalingLimits) -> Ints:
+    """(P,) a step taken replica by replica, so that prefill and decode pools stay level."""
+    order = by_price(known)
+    cheapest = [next(pool for pool in order if pool in side) for side in known.sides]
+    target = target.copy()
+    for _ in range(abs(step)):
+        carried = [float(target[list(side)] @ known.capacity_per_s[list(side)]) for side in known.sides]
+        one = 1 if step > 0 else -1
+        open_ = [s for s, pool in enumerate(cheapest)
+                 if known.min_replicas[pool] <= target[pool] + one <= known.max_replicas[pool]]  # fmt: skip
+        if open_:
+            target[cheapest[min(open_, key=lambda s: one * carried[s])]] += one
+    return _bounded(target, known)
 
 
 def _rows(seen: Observation) -> int:

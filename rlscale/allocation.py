@@ -19,18 +19,29 @@ def allocate_many(capacity_per_s: Floats, known: ScalingLimits, held: Ints | Non
 
     Rows whose capacity is not a number get what is `held`, (n, P), the minima by default.
     """
-    order, minimum_per_s = _filling(known)
+    sides = _filling(known)
     target = np.empty((len(capacity_per_s), len(known.capacity_per_s)), np.int64)
     target[:] = known.min_replicas if held is None else held
-    _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
-              target)  # fmt: skip
+    for order, minimum_per_s in sides:
+        _allocate(capacity_per_s, minimum_per_s, order, known.min_replicas, known.max_replicas, known.capacity_per_s,
+                  target)  # fmt: skip
     return target
 
 
 @lru_cache(maxsize=64)
-def _filling(known: ScalingLimits) -> tuple[Ints, float]:
-    """In which order pools are filled, and what the minima carry."""
-    return np.array(by_price(known), np.int64), float(np.dot(known.min_replicas, known.capacity_per_s))
+def _filling(known: ScalingLimits) -> tuple[tuple[Ints, float], ...]:
+    """Of each side: in which order pools are filled, and what the minima carry."""
+    order = by_price(known)
+    sides = [[pool for pool in order if pool in side] for side in known.sides]
+    return tuple(
+        (
+            np.array(side, np.int64),
+            float(
+                np.dot(known.min_replicas, known.capacity_per_s * np.isin(np.arange(len(known.capacity_per_s)), pools))
+            ),
+        )
+        for side, pools in zip(sides, known.sides, strict=True)
+    )
 
 
 @kernel
@@ -41,7 +52,8 @@ def _allocate(
     for r in range(target.shape[0]):
         if not math.isfinite(capacity_per_s[r]):
             continue
-        target[r, :] = least
+        for p in order:
+            target[r, p] = least[p]
         missing = capacity_per_s[r] - minimum_per_s
         for p in order:
             if missing > 0.0:

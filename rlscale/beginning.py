@@ -22,7 +22,8 @@ class Beginnings:
     """
 
     def __init__(self, loads: Sequence[Load], known: ScalingLimits) -> None:
-        self.known, self._cheapest = known, steady.cheapest(known)
+        self.known, self._cheapest = known, np.array(known.cheapest)
+        self._least = np.array([known.min_replicas[list(side)].sum() for side in known.sides])
         self._cells = np.array([len(load.values) for load in loads])
         self._sums = np.zeros((len(loads), int(self._cells.max()) + 1))
         self._older = np.full((len(loads), HISTORY_MINUTES), np.nan)
@@ -33,7 +34,7 @@ class Beginnings:
                 at = len(load.history_per_s) - 1 - (ages_s / load.history_step_s).astype(np.int64)
                 older[at >= 0] = load.history_per_s[at[at >= 0]]
         step_s = loads[0].step_s
-        lead_s = max(MINUTE_S, float(known.start_p95_s[self._cheapest]))
+        lead_s = max(MINUTE_S, float(known.start_p95_s[self._cheapest].max()))
         self._widths = max(1, round(MINUTE_S / step_s)), math.ceil(lead_s / step_s), round(RECENT_S / step_s)
 
     def at(self, which: Ints, cells: Ints) -> tuple[Ints, Floats]:
@@ -45,12 +46,14 @@ class Beginnings:
         fleets = np.empty((len(which), len(known.min_replicas)), np.int64)
         minutes = np.empty((len(which), HISTORY_MINUTES))
         _look_around(which, cells, self._cells, self._sums, self._older, *self._widths, self._cheapest,
-                     known.min_replicas, known.max_replicas, known.capacity_per_s, fleets, minutes)  # fmt: skip
+                     self._least, known.min_replicas, known.max_replicas, known.capacity_per_s, fleets,
+                     minutes)  # fmt: skip
         return fleets, minutes
 
 
 def initial_replicas(load: Load, known: ScalingLimits, cell: int = 0) -> tuple[int, ...]:
-    """Ready replicas when a run begins at `cell` of a load: the cheapest pool, the minimum of the others.
+    """Ready replicas when a run begins at `cell` of a load: the cheapest pool, of prefill and of decode where they are
+    apart, the minimum of the others.
 
     They are what the busiest minute of the first lead time (its p95) needs, and the last ten minutes before. Nothing
     that a scaler orders is there before: with less, every scaler would start with the same misses, which say nothing
@@ -66,7 +69,7 @@ _replicas = kernel(steady.replicas)
 @kernel
 def _look_around(
     which: Ints, cells: Ints, lengths: Ints, sums: Floats, older: Floats, minute: int, lead: int, recent: int,
-    cheapest: int, least: Ints, most: Ints, each_per_s: Floats, fleets: Ints, minutes: Floats,
+    cheapest: Ints, sums_least: Ints, least: Ints, most: Ints, each_per_s: Floats, fleets: Ints, minutes: Floats,
 ) -> None:  # fmt: skip
     """What `Beginnings.at` gives, row by row."""
     count = minutes.shape[1]
@@ -89,9 +92,12 @@ def _look_around(
                 total += older[k, j] * minute
                 weight += minute
         largest = max(largest, total / weight if weight > 0.0 else 0.0)
-        extra = int(_replicas(largest, each_per_s[cheapest], least.sum())) - least.sum()
         for p in range(least.shape[0]):
-            fleets[i, p] = min(least[p] + extra, most[p]) if p == cheapest else least[p]
+            fleets[i, p] = least[p]
+        for s in range(cheapest.shape[0]):
+            p = cheapest[s]
+            extra = int(_replicas(largest, each_per_s[p], sums_least[s])) - sums_least[s]
+            fleets[i, p] = min(least[p] + extra, most[p])
 
         # Minute by minute.
         known = min(count, cell // minute)

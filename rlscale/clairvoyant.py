@@ -87,6 +87,11 @@ class Future:
 
 def future(scenario: Scenario, load: Load, seed: int) -> Future:
     """What will come to a cluster."""
+    if scenario.cluster.has_roles:
+        raise ScenarioError(
+            f"'{scenario.name}' has prefill and decode pools: what was possible is planned for nodes that replace each "
+            "other"
+        )
     spec, known = scenario.cluster, scenario.limits
     nodes = _by_merit(spec, known)
     size = np.array([0.0, *(capacity for capacity, _ in nodes)]).cumsum()  # in replicas of the cheapest pool

@@ -1,7 +1,8 @@
 """Decide: the pieces that rules are made of. Knows no world, no future and no particular rule.
 
 A fleet of several pools is measured by what it carries: `capacity_per_s` of its replicas added up, requests per
-second within the SLO. With one pool that is its replicas times a constant.
+second within the SLO. With one pool that is its replicas times a constant; with prefill and decode pools the lesser of
+what the two sides carry, each of which meets every request.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def blind(seen: Observation, **metrics: float) -> str:
 
 # What is asked, what is there.
 def demand_per_s(seen: Observation, limits: ScalingLimits) -> float:
-    """Requests per second to be carried so that the present queue is gone in `drain_s`: rate + backlog/drain_s."""
-    return float(seen.arrival_per_s + seen.waiting / limits.drain_s)
+    """Requests per second to be carried so that the present queue is gone in `drain_s`: rate + backlog/drain_s. Of two
+    queues, before prefill and before decode, the longer one."""
+    return float(seen.arrival_per_s + max(seen.waiting, seen.decode_waiting) / limits.drain_s)
 
 
 def demand_replicas(seen: Observation, limits: ScalingLimits) -> Floats:
@@ -52,20 +54,27 @@ def demand_replicas(seen: Observation, limits: ScalingLimits) -> Floats:
 
 def carried_per_s(replicas: Any, limits: ScalingLimits) -> float:
     """What these replicas, (P,), carry within the SLO."""
-    return float(np.dot(np.asarray(replicas, dtype=np.float64), limits.capacity_per_s))
+    if not limits.roles:
+        return float(np.dot(np.asarray(replicas, dtype=np.float64), limits.capacity_per_s))
+    carried = np.asarray(replicas, dtype=np.float64) * limits.capacity_per_s
+    return min(float(carried[list(side)].sum()) for side in limits.sides)
 
 
 def busy_per_s(occupancy: Any, seen: Observation, limits: ScalingLimits) -> float:
     """Capacity that was in use at the scrape, by an occupancy per pool, (P,), 0 to 1 and more.
 
     NaN, a missing metric, where serving replicas have no occupancy, and where none serves yet: a fleet that is
-    starting is not an idle one. An empty pool beside a serving one adds nothing; a fleet of nothing is idle.
+    starting is not an idle one. An empty pool beside a serving one adds nothing; a fleet of nothing is idle. With
+    prefill and decode pools it is that of the busier side.
     """
     serving = np.asarray(seen.ready_at_scrape, dtype=np.float64)
     if not serving.any():
         return math.nan if np.any(seen.target) else 0.0
     used = np.where(serving > 0, np.asarray(occupancy, dtype=np.float64), 0.0)
-    return float(np.sum(used * serving * limits.capacity_per_s))
+    busy = used * serving * limits.capacity_per_s
+    if not limits.roles:
+        return float(np.sum(busy))
+    return max(float(busy[list(side)].sum()) for side in limits.sides)
 
 
 def called_from_zero(seen: Observation) -> bool:

@@ -71,30 +71,34 @@ def _standby(decision: Decision, limits: ScalingLimits, reasons: list[str]) -> t
 
 
 def allocate(capacity_per_s: float, limits: ScalingLimits) -> Bounded:
-    """Replicas that carry `capacity_per_s` requests per second: the minima, then the cheapest USD per capacity.
+    """Replicas that carry `capacity_per_s` requests per second: the minima, then the cheapest USD per capacity, on each
+    side of a service with prefill and decode pools.
 
     Filling in the order of price is exact for divisible replicas and a heuristic for whole ones. A pool without
     capacity (its model cannot meet the SLO) keeps its minimum. Ties go to the pool listed first.
     """
     known = _plain(limits)
     target = list(known.least)
-    missing = capacity_per_s - known.carried_per_s
-    for pool in known.by_price:
-        each = known.each_per_s[pool]
-        room = known.most[pool] - target[pool]
-        added = min(room, _up(missing / each)) if missing > 0 else 0
-        target[pool] += added
-        missing -= added * each
-    if missing > _ROUNDING * max(1.0, capacity_per_s):
-        reason = f"{capacity_per_s:.4g}/s asked, {capacity_per_s - missing:.4g}/s at every maximum"
+    lacking = -math.inf
+    for carried_per_s, pools in known.sides:
+        missing = capacity_per_s - carried_per_s
+        for pool in pools:
+            each = known.each_per_s[pool]
+            room = known.most[pool] - target[pool]
+            added = min(room, _up(missing / each)) if missing > 0 else 0
+            target[pool] += added
+            missing -= added * each
+        lacking = max(lacking, missing)
+    if lacking > _ROUNDING * max(1.0, capacity_per_s):
+        reason = f"{capacity_per_s:.4g}/s asked, {capacity_per_s - lacking:.4g}/s at every maximum"
     else:
         reason = ""
     return Bounded(tuple(target), reason)
 
 
 def by_price(limits: ScalingLimits) -> list[int]:
-    """Pools that carry anything, cheapest USD per capacity first."""
-    return list(_plain(limits).by_price)
+    """Pools that carry anything, cheapest USD per capacity first; side by side where there are prefill and decode."""
+    return [pool for _, pools in _plain(limits).sides for pool in pools]
 
 
 class _Plain(NamedTuple):
@@ -103,20 +107,22 @@ class _Plain(NamedTuple):
     least: tuple[int, ...]
     most: tuple[int, ...]
     each_per_s: tuple[float, ...]
-    carried_per_s: float  # by the minima
-    by_price: tuple[int, ...]
+    sides: tuple[tuple[float, tuple[int, ...]], ...]  # what the minima carry, and the pools by price
 
 
 @lru_cache(maxsize=64)
 def _plain(limits: ScalingLimits) -> _Plain:
     usable = [pool for pool, each in enumerate(limits.capacity_per_s) if each > 0]
     price = sorted(usable, key=lambda pool: float(limits.usd_per_replica_s[pool] / limits.capacity_per_s[pool]))
+    sides = [np.isin(np.arange(len(limits.capacity_per_s)), side) for side in limits.sides]
     return _Plain(
         tuple(int(count) for count in limits.min_replicas),
         tuple(int(count) for count in limits.max_replicas),
         tuple(float(each) for each in limits.capacity_per_s),
-        float(np.dot(limits.min_replicas, limits.capacity_per_s)),
-        tuple(price),
+        tuple(
+            (float(np.dot(limits.min_replicas, limits.capacity_per_s * side)), tuple(p for p in price if side[p]))
+            for side in sides
+        ),
     )
 
 

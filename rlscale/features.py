@@ -70,7 +70,8 @@ class FeatureExtractor:
         self._all = np.arange(rows)
         self._windows = np.array([min(length, max(1, round(window / interval_s))) for window in WINDOWS_S])
         self._capacity = _floats(known.capacity_per_s)
-        constants = (known.capacity_per_s.min(), known.max_replicas @ known.capacity_per_s, known.drain_s,
+        self._back = np.isin(np.arange(len(self._capacity)), known.sides[1]) if known.roles else _NOBODY
+        constants = (known.capacity_per_s.min(), _largest(known), known.drain_s,
                      known.slo.ttft_s, known.slo.tpot_s, interval_s, known.start_median_s.max(),
                      known.start_p95_s.max(), _work_per_h(known))  # fmt: skip
         self._constants = tuple(float(value) for value in constants)
@@ -107,7 +108,8 @@ class FeatureExtractor:
             _floats(seen.memory_occupancy, 2), _floats(seen.ready, 2), _floats(seen.target, 2),
             _floats(seen.draining, 2), _floats(seen.pending_by_age, 3),
             self._per_pool(seen.standby), self._per_pool(seen.carbon_g_per_kwh), self._per_row(seen.work_waiting),
-            self._per_row(seen.work_urgent), self._capacity, self._constants, self._windows, _LOW, _HIGH,
+            self._per_row(seen.work_urgent), self._per_row(seen.decode_waiting), self._capacity, self._back,
+            self._constants, self._windows, _LOW, _HIGH,
             *self._state, out,
         )  # fmt: skip
         return out
@@ -118,6 +120,16 @@ class FeatureExtractor:
 
     def _per_row(self, value: Any) -> Floats:
         return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), (self.rows,)))
+
+
+_NOBODY = np.zeros(0, np.bool_)
+
+
+def _largest(known: ScalingLimits) -> float:
+    """What the largest fleet carries."""
+    if not known.roles:
+        return float(known.max_replicas @ known.capacity_per_s)
+    return min(float(known.max_replicas[list(side)] @ known.capacity_per_s[list(side)]) for side in known.sides)
 
 
 def _work_per_h(known: ScalingLimits) -> float:
@@ -157,11 +169,39 @@ def _circle(turns: float) -> tuple[float, float]:
 
 
 @kernel
+def _carried(replicas: Floats, capacity: Floats, back: NDArray[np.bool_]) -> float:
+    """What prefill and decode pools carry together: the lesser of the two sums."""
+    first = second = 0.0
+    for p in range(capacity.shape[0]):
+        if back[p]:
+            second += replicas[p] * capacity[p]
+        else:
+            first += replicas[p] * capacity[p]
+    return min(first, second)
+
+
+@kernel
+def _busier(occupancy: Floats, capacity: Floats, back: NDArray[np.bool_]) -> float:
+    """Occupancy of the busier of the two sides, pools weighted by capacity."""
+    first = second = of_first = of_second = 0.0
+    for p in range(capacity.shape[0]):
+        if back[p]:
+            second += occupancy[p] * capacity[p]
+            of_second += capacity[p]
+        else:
+            first += occupancy[p] * capacity[p]
+            of_first += capacity[p]
+    first, second = first / of_first, second / of_second
+    return first if not second > first else second  # NaN, a missing metric, stays NaN
+
+
+@kernel
 def _push(
     rows: Ints, arrival: Floats, waiting: Floats, ttft: Floats, tpot: Floats, attainment: Floats, week_s: Floats,
     age_s: Floats, compute: Floats, memory: Floats, ready: Floats, target: Floats, draining: Floats,
     pending_by_age: Floats, standby: Floats, carbon: Floats, work_waiting: Floats, work_urgent: Floats,
-    capacity: Floats, constants: tuple[float, ...], windows: Ints, low: Floats, high: Floats,
+    decode_waiting: Floats, capacity: Floats, back: NDArray[np.bool_], constants: tuple[float, ...], windows: Ints,
+    low: Floats, high: Floats,
     place: Ints, ring: Floats, recent: Floats, sums: Floats, last: Floats, out: Matrix,
 ) -> None:  # fmt: skip
     """Take in one observation of the given rows; (len(rows), features) into `out`."""
@@ -171,6 +211,7 @@ def _push(
     total = 0.0
     for p in range(pools):
         total += capacity[p]
+    apart = back.shape[0] > 0
 
     # Rates into the rings. Sums of the windows run along and are made anew at every turn of the ring, so that they
     # never drift; the largest rate is the larger of this turn's and of what is left of the previous one. The rings are
@@ -212,6 +253,13 @@ def _push(
         new[1] = waiting[r]
         new[2] = occupied / total
         new[3] = resident / total
+        if apart:  # what the service carries is what its weaker side does
+            ready_per_s = _carried(ready[r], capacity, back)
+            target_per_s = _carried(target[r], capacity, back)
+            draining_per_s *= 0.5
+            new[1] = max(waiting[r], decode_waiting[r])
+            new[2] = _busier(compute[r], capacity, back)
+            new[3] = _busier(memory[r], capacity, back)
         new[4] = ttft[r]
         new[5] = tpot[r]
         new[6] = 1.0 - attainment[r]
@@ -247,7 +295,7 @@ def _push(
             ordered = 0.0
             for p in range(pools):
                 ordered += pending_by_age[r, p, k] * capacity[p]
-            row[j + k] = ordered * share
+            row[j + k] = ordered * share * (0.5 if apart else 1.0)
         j += ages
         row[j] = ready_per_s / largest
         row[j + 1] = target_per_s / largest
@@ -267,7 +315,7 @@ def _push(
             asleep_per_s += standby[r, p] * capacity[p]
             cleanest = min(cleanest, carbon[r, p])
             dirtiest = max(dirtiest, carbon[r, p])
-        row[j + 11] = asleep_per_s * share
+        row[j + 11] = asleep_per_s * share * (0.5 if apart else 1.0)
         row[j + 12] = cleanest / CARBON_UNIT
         row[j + 13] = (dirtiest - cleanest) / CARBON_UNIT
         row[j + 14] = work_waiting[r] / work_per_h

@@ -170,7 +170,7 @@ class _Table:
             **{name: values.sum(axis=1) for name, values in replicas.items()},
             "target": self.targets.sum(axis=1),
             "billed_nodes": pool["node_s"].sum(axis=1) / spec.interval_s,
-            "capacity": replicas["ready"] @ (known.capacity_per_s / _reference_capacity(known)),
+            "capacity": carried(replicas["ready"], known.capacity_per_s / known.reference_per_s, known),
         }
 
 
@@ -243,9 +243,12 @@ def _per_million(cost_usd: float, tokens: float) -> float:
     return 1e6 * cost_usd / tokens if tokens > 0 else math.nan
 
 
-def _reference_capacity(known: ScalingLimits) -> float:
-    """l_SLO of the cheapest pool, the unit of need."""
-    return float(known.capacity_per_s[steady.cheapest(known)])
+def carried(replicas: Floats, each: Floats, known: ScalingLimits) -> Floats:
+    """(T,) what fleets (T, P) carry when replicas carry `each`: of prefill and decode pools the lesser."""
+    if not known.roles:
+        return np.asarray(replicas @ each)
+    sides = [replicas[:, list(side)] @ each[list(side)] for side in known.sides]
+    return np.asarray(np.min(sides, axis=0))
 
 
 def _gpus_per_reference_replica(spec: ClusterSpec, known: ScalingLimits) -> float:

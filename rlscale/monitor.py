@@ -24,12 +24,13 @@ from rlscale.types import PENDING_AGES_S, WEEK_S, ClusterSpec, Floats, Ints, Obs
 # the two occupancies after the rest.
 METRICS = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s")
 MORE = ("ttft_p90_s", "tpot_p90_s", "prompt_tokens", "answer_tokens")
-NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent", *MORE)
+NUMBERS = (*METRICS, "t_s", "week_s", "age_s", "work_waiting", "work_urgent", *MORE, "decode_waiting")
 OCCUPANCIES = ("compute_occupancy", "memory_occupancy", "carbon_g_per_kwh", "usd_per_kwh")  # and the electricity
 COUNTS = ("ready", "pending", "draining", "target", "ready_at_scrape", "standby")
 URGENT_S = 3600.0  # work due within this time is urgent
 SCRAPED, ATTAINMENT, TTFT = len(METRICS), METRICS.index("attainment"), METRICS.index("ttft_s")
 P90, TOKENS = NUMBERS.index("ttft_p90_s"), NUMBERS.index("prompt_tokens")
+HANDED, WAITING = NUMBERS.index("decode_waiting"), METRICS.index("waiting")
 LEAST = 1e-12  # below this there is nothing to divide by
 # The fields of an observation among the values of the blocks: naming thirty of them takes longer than reading them.
 _VALUES = (*NUMBERS, *OCCUPANCIES, *COUNTS, "pending_by_age", "interval_s", "limits", "forecast_per_s")
@@ -149,6 +150,7 @@ def _watch(
         numbers[0, r] = (now.arrived - then.arrived) / window_s
         numbers[1, r] = now.waiting
         numbers[2, r] = now.running
+        numbers[HANDED, r] = now.decode_waiting
         numbers[3, r] = (now.ttft_sum_s - then.ttft_sum_s) / admitted if admitted > LEAST else 0.0
         numbers[4, r] = (now.tpot_sum_s - then.tpot_sum_s) / answered if answered > LEAST else 0.0
         numbers[5, r] = min(max(1.0 - missed, 0.0), 1.0)
@@ -185,6 +187,8 @@ def _watch(
                 if k < SCRAPED:
                     noisy = numbers[k, r] * factor
                     numbers[k, r] = min(noisy, 1.0) if k == ATTAINMENT and not failed else noisy  # a share
+                    if k == WAITING:
+                        numbers[HANDED, r] *= factor
                     if k == TTFT or k == TTFT + 1:
                         numbers[P90 + k - TTFT, r] *= factor
                         numbers[TOKENS + k - TTFT, r] *= factor

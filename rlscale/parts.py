@@ -91,3 +91,15 @@ class Admission:
     policy: Literal["queue", "reject", "degrade"] = "queue"
     max_waiting: float = math.inf
     degraded_tokens: float = 64.0
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What the KV cache of a prompt takes on its way from a prefill to a decode replica."""
+
+    fixed_s: float = 0.0
+    s_per_token: float = 0.0  # of the prompt
+
+    def delay_s(self, prompt_tokens: float) -> float:
+        """Seconds from the first token to the arrival at a decode replica."""
+        return self.fixed_s + prompt_tokens * self.s_per_token

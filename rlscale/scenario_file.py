@@ -9,10 +9,11 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, Field, model_validator
 
 from rlscale.errors import ScenarioError
-from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket, Transfer
 from rlscale.scenario_pool import PoolEntry, Strict
+from rlscale.scenario_roles import LINK_BYTES_PER_S, check_roles
 from rlscale.spot_series import read_spot_series
-from rlscale.types import ClusterSpec, Slo
+from rlscale.types import ClusterSpec, Pool, Slo
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -132,6 +133,17 @@ class _Admission(Strict):
     degraded_tokens: float = Field(64.0, ge=1)
 
 
+class _Transfer(Strict):
+    fixed_s: float = Field(0.0, ge=0, description="of every KV cache on its way from a prefill to a decode replica")
+    s_per_token: float | None = Field(None, ge=0, description="of its prompt; default: KV bytes over 50 GB/s")
+
+    def build(self, pools: tuple[Pool, ...]) -> Transfer:
+        if not any(pool.role != "both" for pool in pools):
+            return Transfer()
+        kv_bytes = max(pool.profile.kv_bytes_per_token for pool in pools if pool.role == "prefill")
+        return Transfer(self.fixed_s, kv_bytes / LINK_BYTES_PER_S if self.s_per_token is None else self.s_per_token)
+
+
 class _Reward(Strict):
     missed: float = Field(20.0, ge=0)
     churn: float = Field(0.001, ge=0)
@@ -153,6 +165,7 @@ class ScenarioFile(Strict):
     actuator: _Actuator = _Actuator()
     energy: _Energy | None = None
     admission: _Admission | None = None
+    transfer: _Transfer | None = None
     workload: dict[str, Any]
     splits: dict[Split, dict[str, Any]] = Field(default_factory=dict, description="workload fields that differ")
     horizon_s: float = Field(86_400.0, gt=0)
@@ -162,6 +175,7 @@ class ScenarioFile(Strict):
         """The cluster it describes; files that it names are looked for in `folder`."""
         pools = tuple(pool.build(folder) for pool in self.pools)
         _check_zones(self, {pool.zone for pool in pools})
+        check_roles(pools, self.transfer is not None)
         return ClusterSpec(
             pools,
             self.slo.build(),
@@ -175,6 +189,7 @@ class ScenarioFile(Strict):
             actuator=Actuator(**self.actuator.model_dump()),
             energy=self.energy.build() if self.energy else Energy(),
             admission=Admission(**self.admission.model_dump()) if self.admission else Admission(),
+            transfer=(self.transfer or _Transfer()).build(pools),
         )
 
 
@@ -191,5 +206,6 @@ def known_keys(place: tuple[int | str, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "slo": _Slo, "pools": PoolEntry, "control": _Control, "fleet": _Fleet, "reward": _Reward, "shortage": _Shortage,
         "spot": _Spot, "failures": _Failures, "actuator": _Actuator, "energy": _Energy, "admission": _Admission,
+        "transfer": _Transfer,
     }  # fmt: skip
     return list(models.get(str(place[0]) if place else "", ScenarioFile).model_fields)

@@ -12,7 +12,7 @@ from rlscale.errors import ScenarioError
 from rlscale.sim.partitions import part_of
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.records import STAGES
-from rlscale.types import DelayLaw, NodeType, Pool
+from rlscale.types import DelayLaw, NodeType, Pool, Role
 
 
 class Strict(BaseModel):
@@ -51,6 +51,7 @@ class PoolEntry(Strict):
     warm_start: _Delay | list[_Delay] | None = Field(None, description="the same on a node that has run it before")
     partition: str | None = Field(None, description="a hardware partition of each GPU, such as 3g.40gb")
     family: str = Field("", description="pools of one family hand their nodes to each other")
+    role: Role = Field("both", description="which part of a request its replicas do")
     standby: Literal["none", "stopped", "sleeping"] = "none"
     standby_replicas: int = Field(0, ge=0, description="kept in standby unless the scaler says otherwise")
     max_standby: int = Field(0, ge=0, le=4096)
@@ -85,10 +86,15 @@ class PoolEntry(Strict):
         profile = replace(profile, **_starts("cold", self.cold_start), **_starts("warm", self.warm_start))
         pool = Pool(
             self.name, node, profile, self.min_replicas, self.max_replicas, self.spot, self.zone, self.standby,
-            self.standby_replicas, self.max_standby, self.family,
+            self.standby_replicas, self.max_standby, self.family, self.role,
         )  # fmt: skip
         _check_room(pool)
         _check_standby(pool)
+        if pool.role != "both" and not profile.batching:
+            raise ScenarioError(
+                f"pool '{pool.name}': role '{pool.role}' for '{profile.name}', which serves one request at a time and "
+                "has no prompt apart from its answer; leave the role out, or choose the profile of a language model"
+            )
         return pool
 
 

@@ -14,10 +14,11 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotMarket
+from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotMarket, Transfer
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Role = Literal["both", "prefill", "decode"]  # which part of a request the replicas of a pool do
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
 WORK_STEP_S = 60.0  # cells of deferrable work
@@ -141,6 +142,7 @@ class Pool:
     standby_replicas: int = 0  # kept unless the scaler says otherwise
     max_standby: int = 0
     family: str = ""  # pools of one family hand their nodes to each other instead of ordering new ones
+    role: Role = "both"
 
     @property
     def slots_per_node(self) -> int:
@@ -193,11 +195,17 @@ class ClusterSpec:
     actuator: Actuator = Actuator()
     energy: Energy = Energy()
     admission: Admission = Admission()
+    transfer: Transfer = Transfer()  # between prefill and decode pools
 
     @property
     def substeps(self) -> int:
         """Sub-steps per control interval."""
         return round(self.interval_s / self.substep_s)
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether prompts and further tokens are made by pools of their own."""
+        return any(pool.role != "both" for pool in self.pools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,6 +380,7 @@ class Observation:
     tpot_p90_s: Any = math.nan
     prompt_tokens: Any = math.nan  # mean of the requests that finished in the window
     answer_tokens: Any = math.nan
+    decode_waiting: Any = 0.0  # sequences with a first token that no decode pool has begun, those on the way included
 
 
 PENDING_AGES_S = (30.0, 60.0, 120.0, 240.0, 480.0, 960.0)  # edges of the age classes of pending replicas
@@ -396,6 +405,28 @@ class ScalingLimits:
     work_tokens_per_s: Floats = field(default_factory=lambda: np.zeros(8))  # (P,) deferrable, idle replica
     spot: tuple[bool, ...] = ()  # (P,) whether it can be taken away; (): no pool
     zones: tuple[str, ...] = ()  # (P,) "region/zone"; (): all in one
+    roles: tuple[Role, ...] = ()  # (P,) which part of a request; (): each does both
+
+    @property
+    def sides(self) -> tuple[tuple[int, ...], ...]:
+        """Pools that replace one another: all of them, or those of prefill and those of decode. A service carries what
+        the weaker side carries."""
+        if "decode" not in self.roles:
+            return (tuple(range(len(self.capacity_per_s))),)
+        return tuple(tuple(p for p, role in enumerate(self.roles) if role == side) for side in ("prefill", "decode"))
+
+    @property
+    def cheapest(self) -> tuple[int, ...]:
+        """The pool with the lowest price of capacity on each side."""
+        price = self.usd_per_replica_s / self.capacity_per_s
+        return tuple(side[int(np.argmin(price[list(side)]))] for side in self.sides)
+
+    @property
+    def reference_per_s(self) -> float:
+        """What a replica of the cheapest pool carries; with prefill and decode pools, a replica of a fleet of both in
+        which neither has more than the other needs."""
+        each = [float(self.capacity_per_s[pool]) for pool in self.cheapest]
+        return each[0] if len(each) == 1 else 1.0 / sum(1.0 / one for one in each)
 
 
 class Scaler(Protocol):

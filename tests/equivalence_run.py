@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-from full_cluster import busy_load, everything
+from full_cluster import busy_load, everything, split
 
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.request_world import RequestWorld
@@ -37,6 +37,13 @@ def request_digests(seeds: int, intervals: int) -> list[str]:
     load = busy_load(intervals)
     return [_digest(everything(), load, seed, intervals, [2, 1, 1, 0], REQUEST_STATE, RequestWorld)
             for seed in range(seeds)]  # fmt: skip
+
+
+def role_digests(seeds: int, intervals: int) -> list[str]:
+    """One hash per engine and seed: prefill and decode pools with everything on."""
+    load, engines = busy_load(intervals), ((RequestWorld, REQUEST_STATE), (SimWorld, (*STATE, "sent")))
+    return [_digest(split(), load, seed, intervals, [2, 1, 1, 1], state, engine)
+            for engine, state in engines for seed in range(seeds)]  # fmt: skip
 
 
 STATE = ("cluster", "pool", "node", "slot", "queue", "cells", "classes", "hist", "scrape", "pool_scrape", "held")

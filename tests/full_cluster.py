@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
+from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket, Transfer
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.types import ClusterSpec, DelayLaw, Load, Pool, Slo
 from rlscale.workloads.tokens import CHAT
@@ -45,6 +45,22 @@ def everything(**changes: Any) -> ClusterSpec:
         admission=Admission("reject", 20.0),
     )
     return replace(spec, **changes)
+
+
+SIDES = (
+    Pool("prompts", node_type("h100-x1"), STAGED, 0, 5, zone="east/a", standby="stopped", standby_replicas=1,
+         max_standby=3, family="h", role="prefill"),
+    Pool("prompts-spot", node_type("h100-x1"), service_profile("h100-8b"), 0, 4, spot=True, zone="east/b", family="h",
+         role="prefill"),
+    Pool("answers", node_type("h100-x1"), service_profile("h100-8b"), 0, 5, zone="east/a", role="decode"),
+    Pool("answers-spot", node_type("a100-x1"), replace(service_profile("a100-8b"), max_seats=24), 0, 5, spot=True,
+         zone="east/b", role="decode"),
+)  # fmt: skip
+
+
+def split(**changes: Any) -> ClusterSpec:
+    """The same with prefill and decode pools."""
+    return everything(pools=SIDES, transfer=Transfer(0.05, 2.6e-6), **changes)
 
 
 def busy_load(intervals: int, rate_per_s: float = 90.0, substeps: int = 3) -> Load:

@@ -50,6 +50,7 @@ LEVELS = {
     "rlscale.scenario": 3,
     "rlscale.scenario_file": 3,
     "rlscale.scenario_pool": 3,
+    "rlscale.scenario_roles": 3,
     "rlscale.spot_series": 3,
     "rlscale.optimal": 3,
     "rlscale.constant_fleets": 3,

@@ -40,6 +40,7 @@ def scrape_fleet(c, pools, scrape, pool_scrape, spec):
     scrape.total_tokens = c.total_tokens
     scrape.churn = c.churn
     scrape.waiting = max(0.0, c.queued - c.left)
+    scrape.decode_waiting = max(0.0, c.passed - c.joined)
     running = 0.0
     for p in range(pools.shape[0]):
         running += pools[p].running

@@ -15,8 +15,8 @@ from rlscale.errors import ScenarioError
 from rlscale.parts import Admission, Grid
 from rlscale.sim.company import company_table
 from rlscale.sim.kappa import Kappa
-from rlscale.sim.laws import demand
-from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, SLEEPS, SPEC, STOPS, records
+from rlscale.sim.laws import demand_of
+from rlscale.sim.records import DEMAND, LAW, NO_STANDBY, POOL_SPEC, ROLES, SLEEPS, SPEC, STOPS, records
 from rlscale.sim.supply import ALL, CELL_S, OPEN, SPOT, UP, Supply, needed, supply
 from rlscale.sim.tables import kv_spread_s, output_classes, points
 from rlscale.types import WORK_STEP_S, ClusterSpec, Load, Pool, TokenLaw
@@ -64,6 +64,8 @@ def compile_tables(spec: ClusterSpec, loads: Sequence[Load], log_events: bool, k
     for i, token_law in enumerate(laws):
         for p, pool in enumerate(spec.pools):
             _fill_demand(demands[i, p], pool, token_law)
+        if spec.has_roles:
+            _join_sides(demands[i], spec)
     kept = supply(spec, max(load.duration_s for load in loads)) if needed(spec) else NO_SUPPLY
     return Tables(
         _spec_record(spec, loads, kept, log_events, kappa),
@@ -107,6 +109,8 @@ def _spec_record(spec: ClusterSpec, loads: Sequence[Load], kept: Supply, log_eve
     row["energy"], row["pue"] = spec.energy.measured, spec.energy.pue
     row["rejects"], row["degrades"] = admission.policy == "reject", admission.policy == "degrade"
     row["max_waiting"] = admission.max_waiting
+    row["roles"] = spec.has_roles
+    row["transfer_s"], row["transfer_s_per_token"] = spec.transfer.fixed_s, spec.transfer.s_per_token
     row["has_work"] = any(load.work_per_s.any() for load in loads)
     row["work_pass_s"] = WORK_PASS_SHARE * min(spec.slo.tpot_s, 1.0)
     row["deadline_steps"] = round(min(NEVER_S, *(load.deadline_s for load in loads)) / h)
@@ -120,6 +124,7 @@ def _pool_records(spec: ClusterSpec) -> Records:
     families = [pool.family for pool in spec.pools]
     for row, pool in zip(record, spec.pools, strict=True):
         profile = pool.profile
+        row["role"] = ROLES[pool.role]
         row["slots_per_node"] = pool.slots_per_node
         row["min_replicas"], row["max_replicas"] = pool.min_replicas, pool.max_replicas
         row["batching"], row["service_cv2"] = profile.batching, profile.service_cv2
@@ -191,17 +196,26 @@ def _work(loads: Sequence[Load]) -> NDArray[np.float64]:
 
 
 def _fill_demand(row: Any, pool: Pool, token_law: TokenLaw) -> None:
-    d = demand(pool.profile, token_law)
+    d = demand_of(pool.role, pool.profile, token_law)
     if d.over > 0.5:
         raise ScenarioError(
             f"pool '{pool.name}': {d.over:.0%} of the requests have more prompt and output tokens than the KV memory "
             f"of {pool.profile.name} holds ({pool.profile.kv_capacity_tokens:g}); choose a larger profile"
         )
-    for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over"):
+    for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "first", "prompt_s", "alone_s",
+                 "prompt_cv2"):  # fmt: skip
         row[name] = getattr(d, name)
     # The classes' own mean, so that sequences entering and leaving a pool balance exactly.
-    row["no"] = output_classes(token_law)[:, 0].mean()
+    if pool.role != "prefill":
+        row["no"] = output_classes(token_law)[:, 1 if pool.role == "decode" else 0].mean()
     row["kv_spread_s"] = kv_spread_s(pool.profile, token_law)
+
+
+def _join_sides(row: Records, spec: ClusterSpec) -> None:
+    """What holds for the pools of both sides: requests too long for one of them, the time of a KV cache."""
+    decodes = np.array([pool.role == "decode" for pool in spec.pools])
+    row["over"] = max(row["over"][decodes].min(), row["over"][~decodes].min())
+    row["transfer_s"] = spec.transfer.delay_s(float(row["ni"].max()))
 
 
 def _bank(spec: ClusterSpec, loads: Sequence[Load]) -> NDArray[np.float32]:

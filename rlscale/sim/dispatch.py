@@ -1,7 +1,8 @@
 """Which replica a request goes to. A request never moves once it runs.
 
 Scalar code over the records of one cluster. `ready` lists the replicas that take requests, in the order of their
-number; `flow.ready` says how many they are.
+number, those that only decode behind the others; `flow.first` and `flow.ready` say where a side's begin and how many
+they are.
 """
 
 from __future__ import annotations
@@ -10,52 +11,62 @@ import numpy as np
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
-from rlscale.sim.request_records import HASHED, LEAST_OUTSTANDING, POWER_OF_TWO, SERVES
+from rlscale.sim.records import DECODE
+from rlscale.sim.request_records import BACK, FRONT, HASHED, LEAST_OUTSTANDING, POWER_OF_TWO, SERVES
 
 BALANCE = 12  # stream of luck
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @kernel
-def list_ready(replicas, ready, flow):
-    """After the fleet has changed: the replicas that take requests."""
-    count = 0
+def list_ready(replicas, ready, flow, servers):
+    """After the fleet has changed: the replicas that take requests, and behind them those that take sequences."""
+    count = others = 0
     for r in range(replicas.shape[0]):
         if replicas[r].state == SERVES:
+            if servers[replicas[r].pool].role == DECODE:
+                others += 1
+            else:
+                ready[count] = r
+                count += 1
+    flow[FRONT].ready = flow[BACK].first = count
+    flow[BACK].ready = others
+    for r in range(replicas.shape[0] if others > 0 else 0):
+        if replicas[r].state == SERVES and servers[replicas[r].pool].role == DECODE:
             ready[count] = r
             count += 1
-    flow.ready = count
 
 
 @kernel
 def choose(balancer, key, seed, replicas, outstanding, ready, flow):
-    """The replica for a request; there is at least one that takes it."""
-    count = flow.ready
+    """The replica for a request; there is at least one that takes it. `flow` is that of its side."""
+    count, base = flow.ready, flow.first
     flow.turn += 1
-    turn = flow.turn % count
+    turn = base + flow.turn % count
     if balancer == LEAST_OUTSTANDING:
         chosen = ready[turn]
         fewest = outstanding[chosen]
         for k in range(1, count):
             at = turn + k
-            r = ready[at if at < count else at - count]
+            r = ready[at if at < base + count else at - count]
             if outstanding[r] < fewest:
                 chosen = r
                 fewest = outstanding[r]
         return chosen
     if balancer == POWER_OF_TWO and count > 1:
-        first = int(luck.uniform(seed, BALANCE, 0, flow.turn, 0) * count)
-        other = int(luck.uniform(seed, BALANCE, 1, flow.turn, 0) * (count - 1))
-        a, b = ready[first], ready[other + 1 if other >= first else other]
+        side = 0 if base == 0 else 3
+        first = int(luck.uniform(seed, BALANCE, side, flow.turn, 0) * count)
+        other = int(luck.uniform(seed, BALANCE, side + 1, flow.turn, 0) * (count - 1))
+        a, b = ready[base + first], ready[base + (other + 1 if other >= first else other)]
         return a if outstanding[a] <= outstanding[b] else b
     if balancer == HASHED:
         # Highest random weight: of a changed fleet only the keys of the replicas that came or went move.
-        chosen = ready[0]
+        chosen = ready[base]
         heaviest = np.uint64(0)
         for k in range(count):
-            weight = luck.bits(np.uint64(key) * _MIX, BALANCE, 2, ready[k], 0)
+            weight = luck.bits(np.uint64(key) * _MIX, BALANCE, 2, ready[base + k], 0)
             if k == 0 or weight > heaviest:
-                chosen = ready[k]
+                chosen = ready[base + k]
                 heaviest = weight
         return chosen
     return ready[turn]

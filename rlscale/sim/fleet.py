@@ -10,7 +10,7 @@ from rlscale.sim import lifecycle, luck
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import kernel
 from rlscale.sim.nodes import strike_node
-from rlscale.sim.records import ADMITTED, TTFT_OK
+from rlscale.sim.records import ADMITTED, PREFILL, TTFT_OK
 from rlscale.sim.tables import CLASSES, EACH
 
 
@@ -25,7 +25,7 @@ def apply_targets(now_s, c, pools, nodes, slots, cells, classes, spec, pool_spec
         if q.ready + q.pending > q.target:
             before = q.ready
             drained = lifecycle.scale_in(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-            if drained > 0:
+            if drained > 0 and pool_spec[p].role != PREFILL:  # prompts are through before a replica could be missed
                 _move_to_draining(drained / before, p, c, q, cells, classes)
     for p in range(pools.shape[0]):
         q = pools[p]
@@ -57,8 +57,8 @@ def change_supply(now_s, c, pools, nodes, slots, cells, classes, hist, spec, poo
             died, draining_died, drained = lifecycle.supply_changes(
                 now_s, supply[p, at], p, pools, nodes, slots, spec, pool_spec, events
             )
-            _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec)
-            if drained > 0:
+            _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec, pool_spec[p])
+            if drained > 0 and pool_spec[p].role != PREFILL:
                 _move_to_draining(drained / ready, p, c, q, cells, classes)
 
 
@@ -83,7 +83,7 @@ def fail(now_s, c, pools, nodes, slots, cells, classes, hist, spec, pool_spec, e
                     died, draining_died = lifecycle.strike_replica(
                         now_s, place, p, pools, nodes, slots, spec, pool_spec, events
                     )
-                _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec)
+                _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec, pool_spec[p])
 
 
 @kernel
@@ -111,8 +111,8 @@ def _finish_draining(done, c, q, hist, spec, pool_spec, d):
     c.missed += done * (1.0 - (q.drain_ok if tpot <= spec.tpot_s else 0.0))
     c.tpot_sum_s += done * tpot
     c.tpot_count += done
-    c.output_tokens += done * d.no
-    c.total_tokens += done * (d.no + d.ni)
+    c.output_tokens += done * (d.no + d.first)
+    c.total_tokens += done * (d.no + d.first + d.ni)
     hist[1, bin_of(tpot)] += done
     hist[2, bin_of(max(d.no * tpot, 1e-3))] += done
 
@@ -127,11 +127,12 @@ def lose_draining(expired, c, q, hist, spec):
 
 
 @kernel
-def _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec):
+def _bury(died, ready, draining_died, draining, p, c, q, cells, classes, hist, spec, pool_spec):
     """Of so many ready and draining replicas some have died: so have their running requests."""
     if died > 0:
         share = died / ready
-        _thin_cells(share, c.step, cells[p], classes[p])
+        if pool_spec.role != PREFILL:
+            _thin_cells(share, c.step, cells[p], classes[p])
         _go(share * q.running, c, hist, spec)
         q.running *= 1.0 - share
         q.drift *= 1.0 - share

@@ -16,39 +16,40 @@ import math
 
 from rlscale.sim import lifecycle, luck
 from rlscale.sim.books import keep_books, scrape_fleet
+from rlscale.sim.cohorts import SHORTEST_PASS, complete, waited
 from rlscale.sim.company import companions
 from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_draining
+from rlscale.sim.fluid_roles import serve_roles
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import inlined, kernel
-from rlscale.sim.records import ADMITTED, BEFORE, BEHIND, NOW, PROGRESS, TTFT_MEAN, TTFT_OK
+from rlscale.sim.records import ADMITTED, BEFORE, BEHIND, DECODE, NOW, PROGRESS, TTFT_MEAN, TTFT_OK
 from rlscale.sim.spread import spread
-from rlscale.sim.tables import CLASSES, EACH, POINTS, SETS
+from rlscale.sim.tables import POINTS, SETS
 from rlscale.sim.work import take_work
 
-SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the present decode pass
 SOON = 20.0  # iterations: about the shortest answers
 PACE_S = 5.0  # over which admissions of a replica are smoothed
 RATE_S = 60.0  # over which the rate of a bursty load is smoothed; it enters by its logarithm
 
 
 @kernel
-def run_batch(first, last, frozen, cluster, pool, node, slot, queue, cells, classes, hist, scrape, pool_scrape,
+def run_batch(first, last, frozen, cluster, pool, node, slot, queue, sent, cells, classes, hist, scrape, pool_scrape,
               hist_scrape, events, held, spec, pool_spec, demands, point, output, bank, law, block, block_steps, supply,
               grid, work, degraded):  # fmt: skip
     """One control interval of the clusters `first` to `last - 1`."""
     for r in range(first, last):
         load = cluster[r].load
         run_interval(
-            frozen, cluster[r], pool[r], node[r], slot[r], queue[r], cells[r], classes[r], hist[r], scrape[r],
-            pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec, demands, point, output, bank[load],
-            law[load], block[load], block_steps, supply, grid, work[load], degraded,
+            frozen, cluster[r], pool[r], node[r], slot[r], queue[r], sent[r], cells[r], classes[r], hist[r],
+            scrape[r], pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec, demands, point, output,
+            bank[load], law[load], block[load], block_steps, supply, grid, work[load], degraded,
         )  # fmt: skip
 
 
 @kernel
-def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, scrape, pool_scrape, hist_scrape, events,
-                 held, spec, pool_spec, demands, point, output, values, law, block, block_steps, supply, grid, work,
-                 degraded):  # fmt: skip
+def run_interval(frozen, c, pools, nodes, slots, queue, sent, cells, classes, hist, scrape, pool_scrape, hist_scrape,
+                 events, held, spec, pool_spec, demands, point, output, values, law, block, block_steps, supply, grid,
+                 work, degraded):  # fmt: skip
     """One control interval. `frozen`: arrivals have stopped, the fleet stays, nothing is billed."""
     h = spec.substep_s
     for step in range(spec.substeps):
@@ -65,7 +66,7 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
                     expired = lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
                     lose_draining(expired, c, pools[p], hist, spec)
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
-        if spec.degrades and _waiting(c) > spec.max_waiting * _ready(pools):
+        if spec.degrades and _waiting(c) > spec.max_waiting * _ready(pools, pool_spec):
             kind = degraded[kind]
             c.degraded_steps += 1
         finished = c.finished
@@ -73,7 +74,10 @@ def run_interval(frozen, c, pools, nodes, slots, queue, cells, classes, hist, sc
         _lose_patience(c, queue, hist, spec)
         if spec.has_work:
             take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
-        _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
+        if spec.roles:
+            serve_roles(c, pools, queue, sent, cells, classes, hist, spec, pool_spec, kind, demands, point, output)
+        else:
+            _serve(c, pools, queue, cells, classes, hist, spec, pool_spec, kind, demands, point, output, law)
         if not frozen:
             keep_books(now_s, c, pools, spec, pool_spec, demands, kind, grid)
         # After all books: what has drained by now was there until now, and its node may change pools.
@@ -123,7 +127,7 @@ def _arrive(frozen, c, pools, queue, hist, spec, kind, demands, values, law, poo
         c.missed += over * count
         hist[:, INF_BIN] += over * count
         count -= over * count
-    if spec.rejects and _waiting(c) > spec.max_waiting * _ready(pools):
+    if spec.rejects and _waiting(c) > spec.max_waiting * _ready(pools, pool_spec):
         c.dropped += count
         c.missed += count
         hist[:, INF_BIN] += count
@@ -138,11 +142,12 @@ def _waiting(c):
 
 
 @inlined
-def _ready(pools):
-    """Ready replicas of all pools, at least one."""
+def _ready(pools, pool_spec):
+    """Ready replicas that take requests, at least one."""
     count = 0
     for p in range(pools.shape[0]):
-        count += pools[p].ready
+        if pool_spec[p].role != DECODE:
+            count += pools[p].ready
     return max(1, count)
 
 
@@ -264,7 +269,7 @@ def _batch(part, admitted, first, c, p, q, queue, cells, classes, hist, spec, po
         + spec.k_count_noise * d.c * d.c * b / replicas * unresolved
     )  # fmt: skip
     noise = around * met * d.w2 * spec.k_work_noise
-    done = _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, SHORTEST_PASS * decode,
+    done = complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, SHORTEST_PASS * decode,
                      noise, spread, 1.0 - decode / t, 1.0 / math.sqrt(replicas))  # fmt: skip
     q.running = max(0.0, q.running + part - done)
     # Answer lengths are random: completions scatter around their mean, and the error decays with the residence.
@@ -319,7 +324,7 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
             x = first + table[k, 6] * admitted
             while j < c.step and queue[j & mask] < x:
                 j += 1
-            wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+            wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         others = paced if wait > 0.0 else burst  # what leaves a queue is admitted evenly
         tokens = n
         ahead = 0.0
@@ -334,86 +339,6 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
             ok += 1.0
         hist[0, bin_of(ttft)] += weight
     return ok / POINTS, total / POINTS
-
-
-@inlined
-def _waited(x, j, position, c, queue, h, more_behind):
-    """Queueing time of the x-th request, which arrived in sub-step j: first in first out, linear inside a cell."""
-    mask = queue.shape[0] - 1
-    if j == c.step and not more_behind:
-        return 0.0  # arrived and admitted within one sub-step: the fluid sees no queue
-    start = queue[(j - 1) & mask] if j > 0 else 0.0
-    inside = queue[j & mask] - start
-    share = (x - start) / inside if inside > 0.0 else 0.0
-    return max(0.0, (c.step + position - j - min(max(share, 0.0), 1.0)) * h)
-
-
-@inlined
-def _complete(before, c, p, q, cells, classes, hist, spec, kind, d, point, output, shortest, noise, spread,
-              prompts, uneven):  # fmt: skip
-    """Finish every cohort that has made its passes; returns how many requests that were."""
-    mask = cells.shape[1] - 1
-    table = point[kind, p, c.step & (SETS - 1)]
-    step = c.step
-    progress = q.progress
-    oldest_kept = step - mask
-    done = 0.0
-    good = 0.0
-    tokens = 0.0
-    tpot_sum = 0.0
-    tpot_mass = 0.0
-    for j in range(CLASSES):
-        further = output[kind, j, 1]
-        reached = progress - further
-        at = int(classes[p, j, 0])
-        used = classes[p, j, 1]
-        mass = 0.0
-        ok = 0.0
-        while at < step and (cells[p, at & mask, PROGRESS] <= reached or at <= oldest_kept):
-            part = (1.0 - used) * cells[p, at & mask, ADMITTED]
-            mass += part
-            ok += part * cells[p, at & mask, TTFT_OK]
-            used = 0.0
-            at += 1
-        here = at & mask
-        end = cells[p, here, PROGRESS]
-        if reached >= end:
-            share = 1.0
-        else:
-            begin = before if at == step else (cells[p, (at - 1) & mask, PROGRESS] if at > 0 else 0.0)
-            share = max(used, (reached - begin) / (end - begin))
-        part = (share - used) * cells[p, here, ADMITTED]
-        mass = (mass + part) * EACH
-        ok = (ok + part * cells[p, here, TTFT_OK]) * EACH
-        classes[p, j, 0] = at
-        classes[p, j, 1] = share
-        if mass <= 0.0:
-            continue
-        done += mass
-        tokens += mass * output[kind, j, 0]
-        tpot = 0.0
-        if further > 0.0:
-            life = (step + 1 - at - share) * spec.substep_s
-            each = output[kind, j, 2]  # 1 / further
-            tpot = life * each + table[j, 8] * math.sqrt(noise * each + spread)
-            # Prompts of its own burst, where they are more than the even stream already counted in `life`.
-            late = cells[p, here, BEHIND] * (1.0 + uneven * (table[j, 5] - 1.0)) - life * prompts
-            if late > 0.0:
-                tpot += late * output[kind, j, 3]  # the mean of 1 / (m - 1)
-            tpot = max(tpot, shortest)
-            hist[1, bin_of(tpot)] += mass
-            tpot_sum += mass * tpot
-            tpot_mass += mass
-        hist[2, bin_of(cells[p, here, TTFT_MEAN] + further * tpot)] += mass
-        if tpot <= spec.tpot_s:
-            good += ok
-    c.finished += done
-    c.missed += done - good
-    c.tpot_sum_s += tpot_sum
-    c.tpot_count += tpot_mass
-    c.output_tokens += tokens
-    c.total_tokens += tokens + done * d.ni
-    return done
 
 
 @inlined
@@ -441,7 +366,7 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
         x = first + table[k, 6] * admitted
         while j < c.step and queue[j & mask] < x:
             j += 1
-        wait = _waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
+        wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         if table[k, 2] < delayed:
             wait += mean / delayed * table[k, 5]
         ttft = wait + table[k, 1]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlscale.types import Floats, IterationLaw, ServiceProfile, TokenLaw
+from rlscale.types import Floats, IterationLaw, Role, ServiceProfile, TokenLaw
 
 KV_SHARE = 0.90  # of the GPU memory that an engine may use (vLLM's default gpu_memory_utilization)
 
@@ -59,6 +59,10 @@ class Demand:
     seats: float
     chunk_s: float  # wC
     over: float
+    first: float = 0.0  # tokens of an answer that were made elsewhere
+    prompt_s: float = 0.0  # of a replica that only does prompts: mean time of one in full chunks
+    alone_s: float = 0.0  # and by itself
+    prompt_cv2: float = 0.0  # squared coefficient of variation of the latter
 
     def decode_s(self, b: float) -> float:
         """d(b): one decode pass with b sequences."""
@@ -87,6 +91,25 @@ def demand(profile: ServiceProfile, tokens: TokenLaw) -> Demand:
     if not profile.batching:
         w2 = w * w * (1.0 + profile.service_cv2)
     return Demand(ni, no, k, law.c0_s, law.c1_s + law.c3_s * k, w, w2, seats, chunk_s, over)
+
+
+def demand_of(role: Role, profile: ServiceProfile, tokens: TokenLaw) -> Demand:
+    """The same of a replica that does one part of the requests: prompts alone, or the tokens after the first."""
+    d, law = demand(profile, tokens), profile.law
+    if role == "both":
+        return d
+    if role == "prefill":
+        n = np.minimum(tokens.prompt_at(_U), profile.kv_capacity_tokens)
+        alone = law.c2_s * n + law.c4_s * n * n + np.ceil(n / profile.chunk_tokens) * law.c0_s + law.c1_s
+        return replace(
+            d, no=1.0, k=d.ni, c=law.c1_s, prompt_s=d.w + d.ni / profile.chunk_tokens * law.c0_s + law.c1_s,
+            alone_s=float(alone.mean()), prompt_cv2=float(alone.var() / alone.mean() ** 2),
+        )  # fmt: skip
+    m = tokens.output_at(_U)
+    further = max(1e-9, float(m.mean()) - 1.0)
+    k = d.ni + float((m * (m - 1.0)).mean()) / (2.0 * further)
+    seats = float(max(1, int(min(profile.max_seats, profile.kv_capacity_tokens / k))))
+    return replace(d, no=further, k=k, c=law.c1_s + law.c3_s * k, w=0.0, w2=0.0, seats=seats, chunk_s=0.0, first=1.0)
 
 
 def _share_over(n: Floats, m: Floats, capacity: float) -> float:

@@ -6,6 +6,11 @@ queue while seats and KV memory last (continuous batching with chunked prefill, 
 iteration that ends a prompt yields the first token. When decoding outgrows the KV memory, the sequence admitted
 last goes back to the head of the queue and is computed anew.
 
+With roles, a prefill replica only does prompts. Its iteration that ends one yields the first token; then the KV cache
+travels to the decode side, where the sequence waits for a seat and memory and makes its other tokens without a prompt.
+What a decode replica preempts it computes anew itself. A sequence that waits for a decode replica which stops taking
+any travels once more; those that run on a replica that goes begin at the beginning.
+
 Knows nothing of control, cost or observations. Replicas come and go by a given plan.
 """
 
@@ -21,9 +26,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rlscale.parts import Transfer
 from rlscale.sim.laws import Chunk
-from rlscale.types import Floats, Requests
+from rlscale.types import Floats, Requests, Role
 
+NO_TIME = Transfer()
 IterationTime = Callable[[int, Sequence[Chunk], float], float]  # (sequences, chunks, decode KV tokens) -> seconds
 
 
@@ -38,6 +45,11 @@ class Job:
     to_process: float = 0.0  # prompt tokens still to compute, plus recomputed ones after a preemption
     done: float = 0.0
     made: int = 0
+
+    @property
+    def has_kv(self) -> bool:
+        """Its prompt was computed elsewhere, and comes with it."""
+        return self.done >= self.to_process
 
 
 @dataclass(slots=True)
@@ -75,6 +87,7 @@ class Server:
     seats: int
     kv_capacity_tokens: float = math.inf
     chunk_tokens: float = math.inf
+    role: Role = "both"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +111,10 @@ class Oracle:
         balancing: Literal["least_outstanding", "round_robin"] = "least_outstanding",
         queue: Literal["replica", "service"] = "replica",
         requeue: bool = False,  # what runs on a replica that goes begins anew instead of being lost
+        transfer: Transfer = NO_TIME,
     ) -> None:  # fmt: skip
         self.timeout_s, self.balancing, self.queue, self.requeue = timeout_s, balancing, queue, requeue
+        self.transfer = transfer
         self.lifetimes = list(lifetimes)
         self.servers = [server] * len(self.lifetimes) if isinstance(server, Server) else list(server)
 
@@ -111,9 +126,9 @@ class Oracle:
         self.dropped = self.lost = self.in_system = 0
         self.area = self.now = 0.0
         self.replicas = [Replica(server) for server in self.servers]
-        self.largest_kv = max(server.kv_capacity_tokens for server in self.servers)
-        self.shared: deque[Job] = deque()
-        self.turn, self.order = 0, itertools.count()
+        self.largest_kv = largest_kv_tokens([(server.role, server.kv_capacity_tokens) for server in self.servers])
+        self.shared: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are to decode only
+        self.turn, self.order = {False: 0, True: 0}, itertools.count()
         self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
         for replica, life in zip(self.replicas, self.lifetimes, strict=True):
             self._at(life.ready_s, self._ready, replica)
@@ -150,8 +165,9 @@ class Oracle:
 
     def _ready(self, replica: Replica) -> None:
         replica.ready = True
-        while self.queue == "replica" and self.shared:  # arrived while no replica was ready
-            self._dispatch(self.shared.popleft())
+        shared = self.shared[replica.server.role == "decode"]
+        while self.queue == "replica" and shared:  # arrived while no replica was ready
+            self._dispatch(shared.popleft())
         if not replica.busy:
             self._start(replica)
 
@@ -159,7 +175,10 @@ class Oracle:
         replica.ready = False
         moved, replica.waiting = replica.waiting, deque()
         for sequence in moved:
-            self._dispatch(sequence)
+            if sequence.has_kv:
+                self._send(sequence)
+            else:
+                self._dispatch(sequence)
 
     def _remove(self, replica: Replica) -> None:
         replica.gone = True
@@ -179,10 +198,13 @@ class Oracle:
             sequence.done += tokens
             if sequence.done >= sequence.to_process:
                 replica.prefilling.remove(sequence)
-                replica.decoding.append(sequence)
                 if sequence.made == 0:
                     self.first_s[sequence.number] = self.now
                 sequence.made += 1
+                if replica.server.role == "prefill" and sequence.made < sequence.output:
+                    self._send(sequence)
+                else:
+                    replica.decoding.append(sequence)
         for sequence in replica.decoding:
             if sequence.made >= sequence.output:
                 self.finish_s[sequence.number] = self.now
@@ -195,7 +217,7 @@ class Oracle:
     def _start(self, replica: Replica) -> None:
         """Put the next iteration together, or fall idle."""
         server = replica.server
-        queue = self.shared if self.queue == "service" else replica.waiting
+        queue = self.shared[server.role == "decode"] if self.queue == "service" else replica.waiting
         held = sum(s.prompt + s.made for s in replica.decoding)  # KV tokens read by every decode pass
         reserved = held + sum(s.to_process for s in replica.prefilling)
         while reserved + len(replica.decoding) > server.kv_capacity_tokens and len(replica.decoding) > 1:
@@ -218,7 +240,16 @@ class Oracle:
                 self.in_system -= 1
                 continue
             seated = len(replica.prefilling) + len(replica.decoding)
-            if seated >= server.seats or reserved + head.to_process > server.kv_capacity_tokens:
+            if seated >= server.seats:
+                break
+            if head.has_kv:
+                taken = head.prompt + head.made
+                if reserved + taken + len(replica.decoding) + 1 > server.kv_capacity_tokens:
+                    break  # with the token that everybody makes in this iteration
+                replica.decoding.append(queue.popleft())
+                held, reserved, budget = held + taken, reserved + taken, budget - 1
+                continue
+            if reserved + head.to_process > server.kv_capacity_tokens:
                 break
             queue.popleft()
             replica.prefilling.append(head)
@@ -234,17 +265,30 @@ class Oracle:
 
     # --- balancing
 
+    def _send(self, sequence: Job) -> None:
+        """Its KV cache travels to the decode side."""
+        self._at(self.now + self.transfer.delay_s(sequence.prompt), self._dispatch, sequence)
+
     def _dispatch(self, sequence: Job) -> None:
-        ready = [replica for replica in self.replicas if replica.ready]
+        # What has made a token with roles has left the prefill side for good.
+        decode_only = sequence.made > 0 and any(server.role == "decode" for server in self.servers)
+        ready = [r for r in self.replicas if r.ready and (r.server.role == "decode") == decode_only]
         if self.queue == "service" or not ready:
-            self.shared.append(sequence)
+            self.shared[decode_only].append(sequence)
             idle = next((replica for replica in ready if not replica.busy), None)
             if idle is not None:
                 self._start(idle)
             return
-        self.turn += 1
-        rotated = ready[self.turn % len(ready) :] + ready[: self.turn % len(ready)]
+        self.turn[decode_only] += 1
+        turn = self.turn[decode_only] % len(ready)
+        rotated = ready[turn:] + ready[:turn]
         chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
         chosen.waiting.append(sequence)
         if not chosen.busy:
             self._start(chosen)
+
+
+def largest_kv_tokens(servers: Sequence[tuple[Role, float]]) -> float:
+    """Prompt and answer together that some replica can hold; with roles one of each."""
+    sides = [[tokens for role, tokens in servers if (role == "decode") == side] for side in (False, True)]
+    return min(max(tokens) for tokens in sides if tokens)

@@ -20,7 +20,7 @@ COUNTER_NAMES = (
     "arrived", "admitted", "finished", "dropped", "lost", "missed", "ttft_sum_s", "tpot_sum_s", "tpot_count",
     "output_tokens", "total_tokens", "churn",
 )  # fmt: skip
-GAUGE_NAMES = ("waiting", "running")
+GAUGE_NAMES = ("waiting", "running", "decode_waiting")
 
 CLUSTER = np.dtype(
     [
@@ -35,6 +35,9 @@ CLUSTER = np.dtype(
         # deferrable tokens: come, done, not done at their deadline, and due so far
         ("work_come", "f8"), ("work", "f8"), ("work_late", "f8"), ("work_due", "f8"),
         ("degraded_steps", "i8"),  # sub-steps in which answers were cut
+        # cumulative sequences that left the prefill pools, and that decode pools began
+        ("passed", "f8"), ("joined", "f8"),
+        ("sent_head", "i8"),  # the oldest sub-step whose sequences a decode pool may not have begun
     ]
     + [(name, "f8") for name in COUNTER_NAMES]
 )  # fmt: skip
@@ -57,6 +60,7 @@ POOL = np.dtype(
         ("supply", "i8"),  # code of the present cell, see supply.py
         ("last_add_s", "f8"),  # when a node last came up
         ("extra", "f8"),  # deferrable sequences per replica
+        ("prompt_ok", "f8"), ("prompt_ttft_s", "f8"),  # prompts under way: share whose TTFT meets the SLO, mean TTFT
         ("room", "f8"), ("part", "f8"),  # requests it could admit and admits in the present sub-step
     ]
 )  # fmt: skip
@@ -74,6 +78,9 @@ SLOT = np.dtype(
         ("sleeps", "i8"),  # it is being prepared for standby
     ]
 )  # fmt: skip
+
+BOTH, PREFILL, DECODE = 0, 1, 2  # roles of a pool
+ROLES = {"both": BOTH, "prefill": PREFILL, "decode": DECODE}
 
 NOW, BEFORE = 0, 1  # latency histograms at the last scrape and at the one before
 
@@ -100,6 +107,7 @@ SPEC = np.dtype(
         ("rejects", "i8"), ("degrades", "i8"), ("max_waiting", "f8"),
         ("has_work", "i8"), ("work_pass_s", "f8"), ("deadline_steps", "i8"),
         ("balancer", "i8"), ("largest_kv_tokens", "f8"),  # of the request engine
+        ("roles", "i8"), ("transfer_s", "f8"), ("transfer_s_per_token", "f8"),  # prefill and decode pools
     ]
     + [(f"k_{field.name}", "f8") for field in fields(Kappa)]
 )  # fmt: skip
@@ -114,7 +122,7 @@ LAW = np.dtype(
 
 POOL_SPEC = np.dtype(
     [
-        ("slots_per_node", "i8"), ("min_replicas", "i8"), ("max_replicas", "i8"), ("batching", "i8"),
+        ("role", "i8"), ("slots_per_node", "i8"), ("min_replicas", "i8"), ("max_replicas", "i8"), ("batching", "i8"),
         ("node_median_s", "f8"), ("node_sigma", "f8"), ("cold_stages", "i8"), ("warm_stages", "i8"),
         ("cold_median_s", "f8", (STAGES,)), ("cold_sigma", "f8", (STAGES,)),
         ("warm_median_s", "f8", (STAGES,)), ("warm_sigma", "f8", (STAGES,)),
@@ -132,11 +140,15 @@ POOL_SPEC = np.dtype(
 # Moments of one token law on one pool: the symbols of laws.Demand.
 DEMAND = np.dtype(
     [(name, "f8") for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "kv_spread_s")]
+    # Prefill and decode pools: see laws.Demand; mean delay of a KV cache.
+    + [(name, "f8") for name in ("first", "prompt_s", "alone_s", "prompt_cv2", "transfer_s")]
 )
 
 # Columns of a cell of admissions: what one sub-step admitted to a pool.
 ADMITTED, TTFT_OK, PROGRESS, TTFT_MEAN, BEHIND = 0, 1, 2, 3, 4
 COLUMNS = 5
+# Columns of a cell of what prefill pools hand over: so far, and of one sub-step.
+PASSED, PASSED_OK, PASSED_TTFT = 0, 1, 2
 
 # Event log, for audits and tests: (time, kind, pool, number).
 NODE_ORDERED, NODE_UP, NODE_GONE, REPLICA_ORDERED, REPLICA_READY, REPLICA_GONE = 1, 2, 3, 4, 5, 6

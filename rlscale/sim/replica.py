@@ -14,6 +14,7 @@ import math
 
 from rlscale.sim.heaps import settle, take_out
 from rlscale.sim.luck import kernel
+from rlscale.sim.records import PREFILL
 from rlscale.sim.request_records import NOBODY
 
 FOREVER_S = math.inf
@@ -49,6 +50,14 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
             continue
         if q.prefilling + q.decoding >= server.seats:
             break
+        if has_kv(job):
+            # With the token that everybody makes in this iteration.
+            if q.held + q.reserved + job.prompt + job.made + q.decoding + 1 > server.kv_capacity_tokens:
+                break
+            leave_queue(q, requests)
+            _decode(i, r, replicas, requests, decode)
+            budget -= 1
+            continue
         if q.held + q.reserved + job.to_process > server.kv_capacity_tokens:
             break
         leave_queue(q, requests)
@@ -77,15 +86,16 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
 
 
 @kernel
-def end_run(now_s, r, replicas, requests, decode, started):
-    """The run is over: prompts that are through begin to decode. `started`: takes those with a first token."""
+def end_run(now_s, r, replicas, requests, decode, server, started):
+    """The run is over: prompts that are through begin to decode, on a prefill replica those of one token only, which
+    are complete. `started`: takes those with a first token."""
     q = replicas[r]
     q.iteration += q.passes
     q.held += float(q.passes * q.decoding)
     q.passes = 0
     started[0] = 0
     if q.prompts > 0:
-        _end_prompts(now_s, r, replicas, requests, decode, started)
+        _end_prompts(now_s, r, replicas, requests, decode, server, started)
 
 
 @kernel
@@ -99,6 +109,12 @@ def next_finished(r, replicas, requests, decode):
         return NOBODY
     _stop_decoding(i, r, replicas, requests, decode)
     return i
+
+
+@kernel
+def has_kv(job):
+    """Whether the prompt of a waiting sequence was computed elsewhere and comes with it."""
+    return job.done >= job.to_process
 
 
 @kernel
@@ -204,7 +220,7 @@ def _begin_prompt(i, r, replicas, requests):
 
 
 @kernel
-def _end_prompts(now_s, r, replicas, requests, decode, started):
+def _end_prompts(now_s, r, replicas, requests, decode, server, started):
     """Prompts move on by their chunks; those that are through have made a token and decode from now on."""
     q = replicas[r]
     before = NOBODY
@@ -227,7 +243,9 @@ def _end_prompts(now_s, r, replicas, requests, decode, started):
                 job.token_s = now_s
                 started[0] += 1
                 started[started[0]] = i
-            _decode(i, r, replicas, requests, decode)
+            job.made += 1
+            if server.role != PREFILL or job.output <= 1.0:
+                _decode(i, r, replicas, requests, decode)
         else:
             before = i
         job.chunk = 0.0
@@ -241,7 +259,6 @@ def _end_prompts(now_s, r, replicas, requests, decode, started):
 def _decode(i, r, replicas, requests, decode):
     q = replicas[r]
     job = requests[i]
-    job.made += 1
     job.birth = q.iteration - job.made
     made_last = q.iteration - job.made + math.ceil(job.output)
     job.due = max(q.iteration, int(made_last))

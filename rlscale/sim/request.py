@@ -11,28 +11,37 @@ from rlscale.sim.dispatch import choose, list_ready
 from rlscale.sim.heaps import settle
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import kernel
-from rlscale.sim.replica import FOREVER_S, begin, end_run, join_queue, leave_queue, next_finished, shorten
-from rlscale.sim.request_records import DRAINS, GONE, NOBODY, SERVES
+from rlscale.sim.records import DECODE, PREFILL
+from rlscale.sim.replica import FOREVER_S, begin, end_run, has_kv, join_queue, leave_queue, next_finished, shorten
+from rlscale.sim.request_records import BACK, DRAINS, FRONT, GONE, NOBODY, SERVES
+from rlscale.sim.request_transfer import lands_next_s, next_landed, send
 
 
 @kernel
 def run_until(until_s, c, flow, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
               spec, log):  # fmt: skip
-    """Everything that happens before `until_s`; of one instant, the ends of runs before arrivals."""
+    """Everything that happens before `until_s`; of one instant, the ends of runs before arrivals, KV caches between."""
+    front = flow[FRONT]
     while True:
         r = heap[0]
         end_s = replicas[r].due
-        arrival_s = arrivals[flow.next].at_s if flow.next < flow.upto else FOREVER_S
-        if end_s <= arrival_s:
+        arrival_s = arrivals[front.next].at_s if front.next < front.upto else FOREVER_S
+        land_s = lands_next_s(flow, requests)
+        if end_s <= arrival_s and end_s <= land_s:
             if end_s >= until_s:
                 return
             _end(end_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
+        elif land_s <= arrival_s:
+            if land_s >= until_s:
+                return
+            dispatch(land_s, next_landed(flow, requests), c, flow, replicas, requests, decode, heap, outstanding,
+                     ready, some, servers, hist, spec, log)  # fmt: skip
         else:
             if arrival_s >= until_s:
                 return
-            _arrive(arrivals[flow.next], c, flow, replicas, requests, decode, heap, outstanding, ready, some,
+            _arrive(arrivals[front.next], c, flow, replicas, requests, decode, heap, outstanding, ready, some,
                     servers, hist, spec, log)  # fmt: skip
-            flow.next += 1
+            front.next += 1
 
 
 @kernel
@@ -41,7 +50,7 @@ def serve_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding,
     """A replica takes requests from now on, those first that found none."""
     replicas[r].state = SERVES
     outstanding[r] = 0
-    list_ready(replicas, ready, flow)
+    list_ready(replicas, ready, flow, servers)
     place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log)
 
 
@@ -49,25 +58,30 @@ def serve_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding,
 def place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
                   log):  # fmt: skip
     """Those that found no replica go to the ones there are now."""
-    for _ in range(flow.waiting if flow.ready > 0 else 0):
-        dispatch(now_s, leave_queue(flow, requests), c, flow, replicas, requests, decode, heap, outstanding, ready,
-                 some, servers, hist, spec, log)  # fmt: skip
+    for s in range(flow.shape[0]):
+        side = flow[s]
+        for _ in range(side.waiting if side.ready > 0 else 0):
+            dispatch(now_s, leave_queue(side, requests), c, flow, replicas, requests, decode, heap, outstanding, ready,
+                     some, servers, hist, spec, log)  # fmt: skip
 
 
 @kernel
 def drain_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
                log):  # fmt: skip
-    """A replica takes no more requests; those that wait for it go elsewhere."""
+    """A replica takes no more requests; those that wait for it go elsewhere, a KV cache travels once more."""
     q = replicas[r]
     q.state = DRAINS
-    list_ready(replicas, ready, flow)
+    list_ready(replicas, ready, flow, servers)
     waiting, i = q.waiting, q.wait_head
     q.waiting = 0
     outstanding[r] -= waiting
     for _ in range(waiting):
         after = requests[i].next
-        dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-                 log)  # fmt: skip
+        if has_kv(requests[i]):
+            send(now_s, i, flow, requests, spec)
+        else:
+            dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
+                     spec, log)  # fmt: skip
         i = after
 
 
@@ -104,7 +118,7 @@ def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstan
         _leave(now_s, i, requeue, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
                spec, log)  # fmt: skip
         i = after
-    c.left += waiting
+    _left_queue(waiting, servers[q.pool], c)
     i = preempted  # while it drained: back in its own queue
     for _ in range(waiting):
         after = requests[i].next
@@ -117,10 +131,11 @@ def remove(now_s, r, requeue, c, flow, replicas, requests, decode, heap, outstan
 def dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
              log):  # fmt: skip
     """To the replica that the balancer chooses, which begins at once if it is idle."""
-    if flow.ready == 0:
-        join_queue(i, flow, requests)
+    side = flow[BACK if spec.roles and requests[i].made > 0 else FRONT]
+    if side.ready == 0:
+        join_queue(i, side, requests)
         return
-    r = choose(spec.balancer, requests[i].key, c.seed, replicas, outstanding, ready, flow)
+    r = choose(spec.balancer, requests[i].key, c.seed, replicas, outstanding, ready, side)
     q = replicas[r]
     first = q.waiting == 0
     join_queue(i, q, requests)
@@ -128,9 +143,10 @@ def dispatch(now_s, i, c, flow, replicas, requests, decode, heap, outstanding, r
     if q.passes == 0:
         _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log)
     elif first and q.prompts == 0:
-        # A full batch does not change for it, unless it gives up before.
+        # A full batch does not change for it, unless it gives up before; who has a token does not give up.
         full = q.prefilling + q.decoding >= servers[q.pool].seats
-        if shorten(requests[i].asked_s + spec.timeout_s if full else now_s, r, replicas):
+        patient_s = requests[i].asked_s + spec.timeout_s if requests[i].made == 0 else FOREVER_S
+        if shorten(patient_s if full else now_s, r, replicas):
             settle(q.place, r, heap.shape[0], heap, replicas)
 
 
@@ -140,10 +156,10 @@ def _arrive(arrival, c, flow, replicas, requests, decode, heap, outstanding, rea
     if arrival.prompt + arrival.output > spec.largest_kv_tokens:
         _drop(c, hist)
         return
-    i = flow.free
+    i = flow[FRONT].free
     job = requests[i]
-    flow.free = job.next
-    flow.active += 1
+    flow[FRONT].free = job.next
+    flow[FRONT].active += 1
     job.number = arrival.number
     job.arrived_s = job.asked_s = arrival.at_s
     job.prompt, job.output, job.key = arrival.prompt, arrival.output, arrival.key
@@ -156,9 +172,15 @@ def _arrive(arrival, c, flow, replicas, requests, decode, heap, outstanding, rea
 @kernel
 def _end(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, some, servers, hist, spec, log):
     """The run of a replica is over: answers that are complete leave, the next run begins."""
-    end_run(now_s, r, replicas, requests, decode, some)
+    server = servers[replicas[r].pool]
+    end_run(now_s, r, replicas, requests, decode, server, some)
     for k in range(some[0]):
-        _first_token(some[k + 1], c, requests, hist)
+        i = some[k + 1]
+        _first_token(i, c, requests, hist)
+        if server.role == PREFILL and requests[i].output > 1.0:
+            outstanding[r] -= 1
+            c.passed += 1.0
+            send(now_s, i, flow, requests, spec)
     while True:
         i = next_finished(r, replicas, requests, decode)
         if i == NOBODY:
@@ -179,8 +201,17 @@ def _begin(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, som
         outstanding[r] -= 1
         _drop(c, hist)
         _free(some[k + 1], requests, flow)
-    c.left += waiting - q.waiting
+    _left_queue(waiting - q.waiting, servers[q.pool], c)
     settle(q.place, r, heap.shape[0], heap, replicas)
+
+
+@kernel
+def _left_queue(count, server, c):
+    """So many have begun on a replica: requests, or sequences that had been handed over."""
+    if server.role == DECODE:
+        c.joined += count
+    else:
+        c.left += count
 
 
 @kernel
@@ -243,15 +274,16 @@ def _drop(c, hist):
 
 @kernel
 def _free(i, requests, flow):
-    requests[i].next = flow.free
-    flow.free = i
-    flow.active -= 1
+    front = flow[FRONT]
+    requests[i].next = front.free
+    front.free = i
+    front.active -= 1
 
 
 @kernel
 def drop_waiting(c, requests, flow, hist):
     """The first request that no replica took has waited too long."""
-    i = leave_queue(flow, requests)
+    i = leave_queue(flow[FRONT], requests)
     c.left += 1.0
     _drop(c, hist)
     _free(i, requests, flow)

@@ -34,7 +34,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding,
             changed = True
     if not changed:
         return
-    list_ready(replicas, ready, flow)
+    list_ready(replicas, ready, flow, servers)
     for r in range(replicas.shape[0]):
         q = replicas[r]
         state = slots[r // count, r % count].state
@@ -47,7 +47,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding,
                    servers, hist, spec, log)  # fmt: skip
             if state == READY:
                 q.state = SERVES
-                list_ready(replicas, ready, flow)
+                list_ready(replicas, ready, flow, servers)
     place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log)
 
 

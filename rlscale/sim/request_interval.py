@@ -19,7 +19,7 @@ from rlscale.sim.records import BEFORE, NOW
 from rlscale.sim.request import drop_waiting, run_until, turn_away
 from rlscale.sim.request_arrivals import draw, drawn_count, read
 from rlscale.sim.request_fleet import count_running, follow, let_go
-from rlscale.sim.request_records import SERVES
+from rlscale.sim.request_records import FRONT, SERVES
 from rlscale.sim.work import take_work
 
 DONE = -1
@@ -53,15 +53,16 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
     """One interval, from the sub-step on at which room was short; False where it is short again."""
     h = spec.substep_s
     count = slots.shape[1]
+    front = flow[FRONT]
     for step in range(c.step - c.interval * spec.substeps, spec.substeps):
         now_s = c.step * h
         longest = np.inf
         kind = block[min((c.cell + c.step) // block_steps, block.shape[0] - 1)]
-        if spec.degrades and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready):
+        if spec.degrades and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, front.ready):
             kind = degraded[kind]
             longest = knots[kind, 1, 1, knots.shape[3] - 1]
             c.degraded_steps += 1
-        if not _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots[kind], longest, values, law,
+        if not _take_arrivals(frozen, now_s, c, front, arrivals, requests, spec, knots[kind], longest, values, law,
                               given, span, cursor, hist):  # fmt: skip
             return False
         if not frozen:
@@ -79,7 +80,7 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
                     lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
             follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
                    spec, log)  # fmt: skip
-        while flow.waiting > 0 and now_s - requests[flow.wait_head].asked_s > spec.timeout_s:
+        while front.waiting > 0 and now_s - requests[front.wait_head].asked_s > spec.timeout_s:
             drop_waiting(c, requests, flow, hist)
         finished = c.finished
         count_running(pools, replicas, count)
@@ -109,31 +110,31 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
 
 
 @kernel
-def _take_arrivals(frozen, now_s, c, flow, arrivals, requests, spec, knots, longest, values, law, given, span,
+def _take_arrivals(frozen, now_s, c, front, arrivals, requests, spec, knots, longest, values, law, given, span,
                    cursor, hist):  # fmt: skip
     """The requests of the coming sub-step; False, and nothing has happened, where there is no room for them."""
-    rejects = spec.rejects and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, flow.ready)
+    rejects = spec.rejects and max(0.0, c.queued - c.left) > spec.max_waiting * max(1, front.ready)
     if span[1] > span[0]:
         if frozen:
-            flow.next = flow.upto = 0
+            front.next = front.upto = 0
             return True
-        end = read(now_s, c, flow, arrivals, spec, given, cursor[0], span[1], longest)
-        if end < 0 or flow.active + flow.upto >= requests.shape[0]:
+        end = read(now_s, c, front, arrivals, spec, given, cursor[0], span[1], longest)
+        if end < 0 or front.active + front.upto >= requests.shape[0]:
             return False
         cursor[0] = end
         if rejects:
-            turn_away(float(flow.upto), c, hist)
-            flow.upto = 0
+            turn_away(float(front.upto), c, hist)
+            front.upto = 0
         return True
     thinking = c.thinking
     count = drawn_count(frozen, c, spec, values, law)
-    if count > arrivals.shape[0] or flow.active + count >= requests.shape[0]:
+    if count > arrivals.shape[0] or front.active + count >= requests.shape[0]:
         c.thinking = thinking
         return False
     if rejects:
         turn_away(float(count), c, hist)
         count = 0
-    draw(count, now_s, c, flow, arrivals, spec, law, knots)
+    draw(count, now_s, c, front, arrivals, spec, law, knots)
     return True
 
 

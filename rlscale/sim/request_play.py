@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from rlscale.parts import Transfer
 from rlscale.sim.dispatch import list_ready
 from rlscale.sim.histogram import BINS
 from rlscale.sim.luck import kernel
-from rlscale.sim.naive import Lifetime, Outcome
+from rlscale.sim.naive import NO_TIME, Lifetime, Outcome, largest_kv_tokens
 from rlscale.sim.records import CLUSTER, SPEC, records
 from rlscale.sim.request import drain_from, remove, run_until, serve_from
-from rlscale.sim.request_records import BALANCERS, FLOW, REPLICA, REQUEST
+from rlscale.sim.request_records import BALANCERS, FLOW, FRONT, REPLICA, REQUEST
 from rlscale.sim.request_tables import arrivals_of, begin_empty, servers_of
-from rlscale.types import Floats, Ints, IterationLaw, Requests
+from rlscale.types import Floats, Ints, IterationLaw, Requests, Role
 
 READY, DRAIN, REMOVE = 0, 1, 2
 
@@ -31,11 +32,13 @@ class FastServer:
     kv_capacity_tokens: float = math.inf
     chunk_tokens: float = math.inf
     grain_s: float = 0.0  # above 0: iterations take whole grains, one at a time
+    role: Role = "both"
 
 
 def play(
     server: FastServer | Sequence[FastServer], lifetimes: Sequence[Lifetime], requests: Requests,
     timeout_s: float = math.inf, balancing: str = "least_outstanding", requeue: bool = False,
+    transfer: Transfer = NO_TIME,
 ) -> Outcome:  # fmt: skip
     """Every request to its end."""
     servers = [server] * len(lifetimes) if isinstance(server, FastServer) else list(server)
@@ -44,20 +47,22 @@ def play(
     rules = records((1,), SPEC)
     rules[0]["ttft_s"] = rules[0]["tpot_s"] = math.inf
     rules[0]["timeout_s"], rules[0]["balancer"] = timeout_s, BALANCERS[balancing.replace("_", "-")]
-    rules[0]["largest_kv_tokens"] = max(one.kv_capacity_tokens for one in servers)
+    rules[0]["largest_kv_tokens"] = largest_kv_tokens([(one.role, one.kv_capacity_tokens) for one in servers])
+    rules[0]["roles"] = any(one.role == "decode" for one in servers)
+    rules[0]["transfer_s"], rules[0]["transfer_s_per_token"] = transfer.fixed_s, transfer.s_per_token
     log = np.full((n, 3), np.inf)
-    cluster, flow = records((1,), CLUSTER), records((1,), FLOW)
+    cluster, flow = records((1,), CLUSTER), records((1, 2), FLOW)
     plan = sorted(
         [(life.ready_s, READY, r) for r, life in enumerate(lifetimes)]
         + [(life.drain_s, DRAIN, r) for r, life in enumerate(lifetimes) if life.drain_s < math.inf]
         + [(life.drain_s + life.grace_s, REMOVE, r) for r, life in enumerate(lifetimes) if life.drain_s < math.inf]
     )
-    flow[0]["upto"] = n
+    flow[0]["upto"][FRONT] = n
     steps = np.array([(when, what, r) for when, what, r in plan])
     count, seats = len(servers), max(one.seats for one in servers)
     replicas, jobs = records((count,), REPLICA), records((n + 1,), REQUEST)
     replicas["pool"] = [kinds.index(one) for one in servers]
-    like = [(one.law, one.seats, one.kv_capacity_tokens, one.chunk_tokens, one.grain_s) for one in kinds]
+    like = [(one.law, one.seats, one.kv_capacity_tokens, one.chunk_tokens, one.grain_s, one.role) for one in kinds]
     heap, outstanding, ready = np.zeros((3, count), np.int64)
     _play(steps, requeue, cluster, flow, arrivals_of([requests])[0], replicas, jobs, np.zeros((count, seats), np.int32),
           heap, outstanding, ready, np.zeros(n + 2, np.int64), servers_of(like), np.zeros((3, BINS)), rules,
@@ -74,7 +79,7 @@ def _play(
 ) -> None:  # fmt: skip
     c, f, spec = cluster[0], flow[0], rules[0]
     begin_empty(f, replicas, requests, heap)
-    list_ready(replicas, ready, f)
+    list_ready(replicas, ready, f, servers)
     for k in range(steps.shape[0]):
         now_s, what, r = steps[k, 0], int(steps[k, 1]), int(steps[k, 2])
         run_until(now_s, c, f, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,

@@ -31,7 +31,8 @@ REQUEST = np.dtype(
         ("made", "i8"),  # tokens, as long as it does not decode
         ("birth", "i8"), ("due", "i8"),  # its replica's iteration with no token made; the one that makes its last
         ("ttft_s", "f8"), ("token_s", "f8"),  # time to and time of the first token
-        ("next", "i8"), ("before", "i8"), ("after", "i8"),  # in a queue; among those that decode, by their beginning
+        # In a queue; among those that decode, by their beginning; on the way to a decode replica, by their arrival.
+        ("next", "i8"), ("before", "i8"), ("after", "i8"), ("lands_s", "f8"),
         ("place", "i8"),  # in its replica's heap of those that decode, by their end
         ("key", "i8"),  # session or prefix
     ]
@@ -40,17 +41,22 @@ REQUEST = np.dtype(
 # What every replica of a pool is like.
 SERVER = np.dtype(
     [(name, "f8") for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "seats", "kv_capacity_tokens", "chunk_tokens")]
+    + [("role", "i8")]
     + [("grain_s", "f8")]  # above 0: an iteration takes whole grains, the rest is cut off, as in some simulators
 )
 
-# The requests of a cluster: what comes next, who has no replica, which records are free.
+# The requests of a cluster: what comes next, who has no replica, which records are free. A cluster has two of these:
+# FRONT for requests, and BACK for sequences that go on from a prefill to a decode replica; arrivals and free records
+# are with the first, those on the way between them with the second.
+FRONT, BACK = 0, 1
 FLOW = np.dtype(
     [
         ("next", "i8"), ("upto", "i8"),  # arrivals of the present sub-step: from, to
         ("free", "i8"),  # head of the list of free records
         ("active", "i8"),  # requests on their way
         ("wait_head", "i8"), ("wait_tail", "i8"), ("waiting", "i8"),  # the queue of those that no replica takes
-        ("turn", "i8"), ("ready", "i8"),  # dispatches so far; replicas that take requests
+        ("turn", "i8"), ("ready", "i8"), ("first", "i8"),  # dispatches so far; replicas that take requests, from where
+        ("sent_head", "i8"), ("sent_tail", "i8"),  # on the way, by their arrival
     ]
 )  # fmt: skip
 

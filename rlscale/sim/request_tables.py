@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.sim.luck import kernel
-from rlscale.sim.records import records
-from rlscale.sim.request_records import ARRIVAL, NOBODY, SERVER
-from rlscale.types import Ints, IterationLaw, Requests
+from rlscale.sim.records import ROLES, records
+from rlscale.sim.request_records import ARRIVAL, FRONT, NOBODY, SERVER
+from rlscale.types import Ints, IterationLaw, Requests, Role
 
 LAW = ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s")
-Kind = tuple[IterationLaw, int, float, float, float]  # law, seats, KV and chunk tokens, grain
+Kind = tuple[IterationLaw, int, float, float, float, Role]  # law, seats, KV and chunk tokens, grain
 
 
 def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints]:
@@ -35,20 +35,22 @@ def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints
 def servers_of(kinds: Sequence[Kind]) -> NDArray[Any]:
     """What the replicas of each kind are like."""
     found = records((len(kinds),), SERVER)
-    for row, (law, seats, kv_capacity_tokens, chunk_tokens, grain_s) in zip(found, kinds, strict=True):
+    for row, (law, seats, kv_capacity_tokens, chunk_tokens, grain_s, role) in zip(found, kinds, strict=True):
         for name in LAW:
             row[name] = getattr(law, name)
         row["seats"], row["kv_capacity_tokens"] = seats, kv_capacity_tokens
-        row["chunk_tokens"], row["grain_s"] = chunk_tokens, grain_s
+        row["chunk_tokens"], row["grain_s"], row["role"] = chunk_tokens, grain_s, ROLES[role]
     return found
 
 
 @kernel
 def begin_empty(flow: Any, replicas: Any, requests: Any, heap: Ints) -> None:
     """Of cleared records of a cluster: replicas that hold nothing, empty queues, all request records free."""
-    flow.free = NOBODY
+    flow[FRONT].free = NOBODY
     add_free(flow, requests, 0)
-    flow.wait_head = flow.wait_tail = NOBODY
+    for s in range(flow.shape[0]):
+        side = flow[s]
+        side.wait_head = side.wait_tail = side.sent_head = side.sent_tail = NOBODY
     for r in range(replicas.shape[0]):
         q = replicas[r]
         q.due = np.inf
@@ -62,5 +64,5 @@ def add_free(flow: Any, requests: Any, first: int) -> None:
     """Request records from `first` on are free as well."""
     count = requests.shape[0]
     for i in range(first, count):
-        requests[i].next = i + 1 if i + 1 < count else flow.free
-    flow.free = first
+        requests[i].next = i + 1 if i + 1 < count else flow[FRONT].free
+    flow[FRONT].free = first

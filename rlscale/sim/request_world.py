@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from rlscale.errors import ScenarioError
 from rlscale.sim.dispatch import list_ready
 from rlscale.sim.luck import kernel
+from rlscale.sim.naive import largest_kv_tokens
 from rlscale.sim.records import COLUMNS, READY, records
 from rlscale.sim.request_interval import DONE, run_requests
-from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, REPLICA, REQUEST, SERVES
+from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, REPLICA, REQUEST, SERVES
 from rlscale.sim.request_tables import add_free, arrivals_of, begin_empty, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
@@ -48,7 +49,7 @@ class RequestWorld(SimWorld):
         if any(not profile.batching and profile.max_seats > 1 for profile in profiles):
             raise ScenarioError("the request engine serves one request at a time per replica where nothing is batched; "
                                 "give such a profile max_seats: 1 and more replicas")  # fmt: skip
-        self.flow = records((n,), FLOW)
+        self.flow = records((n, 2), FLOW)
         self.replicas = records((n, replicas), REPLICA)
         self.requests = records((n, ROOM), REQUEST)
         self.arrivals = records((n, SUBSTEP_ROOM), ARRIVAL)
@@ -60,11 +61,16 @@ class RequestWorld(SimWorld):
         # The fluid's books of admissions, empty for good: what takes shares out of them finds nothing.
         self._cells = np.zeros((self.pools, 1, COLUMNS))
         self._classes = np.full((self.pools, CLASSES, 2), LATEST, np.float64)
-        kinds = [(one.law, one.max_seats, one.kv_capacity_tokens, one.chunk_tokens, 0.0) for one in profiles]
+        roles = [pool.role for pool in self.spec.pools]
+        kinds = [
+            (one.law, one.max_seats, one.kv_capacity_tokens, one.chunk_tokens, 0.0, role)
+            for one, role in zip(profiles, roles, strict=True)
+        ]
         self._servers = servers_of(kinds)
         self._knots = _knots(self.tables.laws)
         self.tables.spec["balancer"] = self._balancer
-        self.tables.spec["largest_kv_tokens"] = max(profile.kv_capacity_tokens for profile in profiles)
+        sizes = [profile.kv_capacity_tokens for profile in profiles]
+        self.tables.spec["largest_kv_tokens"] = largest_kv_tokens(list(zip(roles, sizes, strict=True)))
         return (self.flow, self.replicas, self.requests)
 
     def _begin_rows(self, rows: NDArray[Any]) -> None:
@@ -73,7 +79,15 @@ class RequestWorld(SimWorld):
             begun_s = self.cluster["cell"][row] * self.spec.substep_s
             self._cursor[row, 0] = first + np.searchsorted(self._given["at_s"][first:last], begun_s)
         _begin_rows(
-            rows, self.slot, self.flow, self.replicas, self.requests, self._heap, self._outstanding, self._ready
+            rows,
+            self.slot,
+            self.flow,
+            self.replicas,
+            self.requests,
+            self._heap,
+            self._outstanding,
+            self._ready,
+            self._servers,
         )
 
     def _run(self, frozen: bool) -> None:
@@ -89,7 +103,11 @@ class RequestWorld(SimWorld):
 
     def in_system(self) -> Floats:
         """(n,) requests waiting or running."""
-        return np.asarray(self.flow["active"], dtype=np.float64)
+        return np.asarray(self.flow["active"][:, FRONT], dtype=np.float64)
+
+    def _lose_rest(self) -> None:
+        super()._lose_rest()
+        self.flow["active"] = 0
 
     def _until(self, goal: NDArray[Any], frozen: bool) -> None:
         while True:
@@ -130,7 +148,15 @@ def _knots(laws: Sequence[TokenLaw]) -> NDArray[np.float64]:
 
 @kernel
 def _begin_rows(
-    rows: Ints, slot: Any, flow: Any, replicas: Any, requests: Any, heap: Ints, outstanding: Ints, ready: Ints
+    rows: Ints,
+    slot: Any,
+    flow: Any,
+    replicas: Any,
+    requests: Any,
+    heap: Ints,
+    outstanding: Ints,
+    ready: Ints,
+    servers: Any,
 ) -> None:
     """Cleared rows: idle replicas where slots are ready."""
     count = slot.shape[2]
@@ -141,7 +167,7 @@ def _begin_rows(
             outstanding[r, k] = 0
             if slot[r, k // count, k % count].state == READY:
                 replicas[r, k].state = SERVES
-        list_ready(replicas[r], ready[r], flow[r])
+        list_ready(replicas[r], ready[r], flow[r], servers)
 
 
 @kernel

@@ -53,6 +53,8 @@ def _width(h, q, pool_spec, d):
     """Sequences a pool may have before completions for one per replica after them."""
     if not pool_spec.batching:
         return q.ready * (1.0 + h / d.w)
+    if d.prompt_s > 0.0:
+        return q.ready * (1.0 + h / d.prompt_s)
     # Passes as long as the smoothed admissions make them: the last sub-step's own would swing from one to the next.
     pass_s = (d.c0 + d.c * q.running / q.ready) / max(0.1, 1.0 - q.rate_per_s * d.w)
     return q.ready * (1.0 + h / (d.no * pass_s))

@@ -6,6 +6,7 @@ attainment. At the rate whose *mean* TPOT meets the limit only about half of the
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -16,10 +17,11 @@ from rlscale.errors import ScenarioError
 from rlscale.parts import Actuator, Admission, Energy, Failures
 from rlscale.sim.compile import WORK_PASS_SHARE
 from rlscale.sim.histogram import quantile
-from rlscale.sim.laws import demand
+from rlscale.sim.laws import demand, demand_of
 from rlscale.sim.world import SimWorld
 from rlscale.types import ClusterSpec, Floats, Ints, Load, Pool, ScalingLimits, TokenLaw
 
+ABUNDANT = 0.2  # of what its seats carry: the load of the other side while prefill or decode replicas are measured
 REPLICAS = 8  # fleet on which the capacity is measured: mean fleets of the scenarios are 8 to 16
 WARM_UP_S, MEASURED_S = 600.0, 5400.0
 STILL_S = 60.0  # control interval meanwhile
@@ -49,10 +51,14 @@ def steady_state(
     spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], rates_per_s: Floats, replicas: int = REPLICAS,
     burstiness: float = 1.0, seed: int = 0,
 ) -> SteadyState:  # fmt: skip
-    """Simulate `replicas` replicas of one pool at each arrival rate per replica; the token laws take turns."""
+    """Simulate `replicas` replicas of one pool at each arrival rate per replica; the token laws take turns.
+
+    Prefill and decode replicas are measured beside more of the other kind than they need.
+    """
     alone = replace(spec.pools[pool], min_replicas=1, max_replicas=replicas, standby_replicas=0)
+    others, fleet = _other_side(spec, pool, tokens, replicas * float(np.max(rates_per_s)))
     # An interval is a token block, so that every law gets an equal share of the time.
-    still = replace(undisturbed(spec), pools=(alone,), interval_s=STILL_S, metric_missing_share=0.0)
+    still = replace(undisturbed(spec), pools=(alone, *others), interval_s=STILL_S, metric_missing_share=0.0)
     cells = round((WARM_UP_S + MEASURED_S) / spec.substep_s)
     blocks = np.arange(max(1, round((WARM_UP_S + MEASURED_S) / 300.0))) % len(tokens)
     loads = [
@@ -61,7 +67,7 @@ def steady_state(
         for rate in rates_per_s
     ]  # fmt: skip
     rows = range(len(loads))
-    world = SimWorld(still, loads, [seed] * len(loads), np.array([replicas]), rows)
+    world = SimWorld(still, loads, [seed] * len(loads), np.array([replicas, *fleet]), rows)
     for _ in range(round(WARM_UP_S / 60.0)):
         world.wait()
     before, hist = world.counters(), world.hist.copy()
@@ -81,6 +87,18 @@ def steady_state(
     )
 
 
+def _other_side(
+    spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], rate_per_s: float
+) -> tuple[tuple[Pool, ...], tuple[int, ...]]:
+    """Of a prefill or decode pool: a pool of the other role, and how many replicas of it never limit this rate."""
+    role = spec.pools[pool].role
+    if role == "both":
+        return (), ()
+    other = next(p for p, own in enumerate(spec.pools) if own.role not in ("both", role))
+    count = math.ceil(rate_per_s / (ABUNDANT * min(_saturation(spec, other, law) for law in tokens)))
+    return (replace(spec.pools[other], min_replicas=1, max_replicas=count, standby_replicas=0, family=""),), (count,)
+
+
 def undisturbed(spec: ClusterSpec) -> ClusterSpec:
     """The same cluster when nothing happens to it: what its capacity is measured on."""
     return replace(
@@ -89,7 +107,12 @@ def undisturbed(spec: ClusterSpec) -> ClusterSpec:
 
 
 def capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:
-    """l_SLO of a pool; refused when even an idle fleet misses the SLO."""
+    """l_SLO of a pool; refused when even an idle fleet misses the SLO.
+
+    A request meets both a prefill and a decode replica, so that each has to keep the square root of the target.
+    """
+    if spec.pools[pool].role != "both":
+        spec = replace(spec, slo=replace(spec.slo, attainment=math.sqrt(spec.slo.attainment)))
     # Nobody decides while it is measured, so that one answer serves every control interval.
     still = replace(undisturbed(spec), interval_s=STILL_S, scrape_interval_s=5.0, scrape_delay_s=2.0)
     return _capacity(still, pool, tokens, burstiness)
@@ -121,9 +144,11 @@ def _capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], bursti
 
 def _saturation(spec: ClusterSpec, pool: int, law: TokenLaw) -> float:
     profile = spec.pools[pool].profile
-    d = demand(profile, law)
+    d = demand_of(spec.pools[pool].role, profile, law)
     if not profile.batching:
         return d.seats / d.w
+    if spec.pools[pool].role == "prefill":
+        return 1.0 / d.prompt_s
     return 1.0 / (d.no * d.c0 / d.seats + d.no * d.c + d.w)
 
 
@@ -146,6 +171,7 @@ def limits(spec: ClusterSpec, tokens: tuple[TokenLaw, ...], burstiness: float = 
         np.array([work_tokens_per_s(pool, spec, tokens[0]) for pool in spec.pools]),
         tuple(pool.spot for pool in spec.pools),
         tuple(pool.zone for pool in spec.pools),
+        tuple(pool.role for pool in spec.pools) if spec.has_roles else (),
     )
 
 
@@ -166,7 +192,7 @@ def watts_per_replica(pool: Pool, pue: float) -> float:
 
 def work_tokens_per_s(pool: Pool, spec: ClusterSpec, tokens: TokenLaw) -> float:
     """Deferrable tokens per second that a replica without other requests makes."""
-    if not pool.profile.batching:
+    if not pool.profile.batching or pool.role == "prefill":
         return 0.0
     d = demand(pool.profile, tokens)
     pass_s = WORK_PASS_SHARE * min(spec.slo.tpot_s, 1.0)
@@ -174,8 +200,9 @@ def work_tokens_per_s(pool: Pool, spec: ClusterSpec, tokens: TokenLaw) -> float:
 
 
 def need(rate_per_s: Floats, known: ScalingLimits) -> Ints:
-    """Replicas of the cheapest pool that each interval's rate asks for: ceil(rate / l_SLO), at least the minimum."""
-    each_per_s, least = float(known.capacity_per_s[cheapest(known)]), int(known.min_replicas.sum())
+    """Replicas of the cheapest pool that each interval's rate asks for: ceil(rate / l_SLO), at least the minimum. Of
+    prefill and decode replicas together where they are apart."""
+    each_per_s, least = known.reference_per_s, int(known.min_replicas.sum())
     return np.asarray(replicas(np.asarray(rate_per_s), each_per_s, least), dtype=np.int64)
 
 
@@ -185,5 +212,5 @@ def replicas(rate_per_s: Any, each_per_s: float, least: int) -> Any:
 
 
 def cheapest(known: ScalingLimits) -> int:
-    """The pool with the lowest price of capacity."""
-    return int(np.argmin(known.usd_per_replica_s / known.capacity_per_s))
+    """The pool with the lowest price of capacity; of services with prefill and decode pools, that of a prefill pool."""
+    return known.cheapest[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlscale.sim.luck import kernel
+from rlscale.sim.records import PREFILL
 
 
 @kernel
@@ -19,7 +20,7 @@ def take_work(frozen, c, pools, spec, pool_spec, kind, demands, work):
     for p in range(pools.shape[0]):
         q, d = pools[p], demands[kind, p]
         q.extra = 0.0
-        if q.ready > 0 and left > 0.0 and pool_spec[p].batching:
+        if q.ready > 0 and left > 0.0 and pool_spec[p].batching and pool_spec[p].role != PREFILL:
             b = q.running / q.ready
             room = min((spec.work_pass_s - d.c0) / d.c, d.seats) - b
             passes = spec.substep_s / max(q.iteration_s, d.c0)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlscale.errors import ScenarioError
 from rlscale.sim import fluid, lifecycle
 from rlscale.sim.compile import compile_tables, records_per_pool
-from rlscale.sim.histogram import BINS
+from rlscale.sim.histogram import BINS, INF_BIN
 from rlscale.sim.kappa import FITTED, Kappa
 from rlscale.sim.records import (
     CLUSTER,
@@ -33,6 +33,7 @@ POOL_COUNTERS = (
     "ready_s", "pending_s", "draining_s", "node_s", "started", "preempted", "failed", "energy_j", "carbon_g",
     "energy_usd", "standby_s", "stopped_s",
 )  # fmt: skip
+LONGEST_HANDOVER_S = 600.0  # beyond that even an answer of thousands of tokens misses any TPOT
 Snapshot = dict[str, Floats]
 
 
@@ -134,12 +135,23 @@ class SimWorld:
         limit_s = self.spec.timeout_s + 3600.0
         for _ in range(math.ceil(limit_s / self.spec.interval_s)):
             if float(self.in_system().max()) < 0.5:
-                break
+                return
             self._run(True)
+        if self.spec.has_roles:
+            self._lose_rest()
+
+    def _lose_rest(self) -> None:
+        """Sequences never give up, so that some wait for ever where no decode replica is left: they are lost."""
+        rest = self.in_system()
+        for name in ("lost", "missed"):
+            self.cluster[name] += rest
+        self.hist[:, 1:, INF_BIN] += rest[:, None]
+        self.cluster["joined"] = self.cluster["passed"]
 
     def in_system(self) -> Floats:
         """(n,) requests waiting or running."""
         waiting = np.maximum(0.0, self.cluster["queued"] - self.cluster["left"])
+        waiting += np.maximum(0.0, self.cluster["passed"] - self.cluster["joined"])
         return np.asarray(waiting + (self.pool["running"] + self.pool["drain_running"]).sum(axis=1), dtype=np.float64)
 
     def counters(self) -> Snapshot:
@@ -172,17 +184,18 @@ class SimWorld:
         self.queue = np.zeros((n, _power_of_two(self.spec.timeout_s / self.spec.substep_s + 3)))
         self.cells = np.zeros((n, p, self._ring(), COLUMNS))
         self.classes = np.zeros((n, p, CLASSES, 2))
-        return (self.queue, self.cells, self.classes)
+        self.sent = np.zeros((n, self._way() if self.spec.has_roles else 1, 3))
+        return (self.queue, self.cells, self.classes, self.sent)
 
     def _begin_rows(self, rows: Ints) -> None:
         """What the engine does with cleared rows: for a fluid, nothing."""
 
     def _arrays(self) -> tuple[Any, ...]:
         t = self.tables
-        return (self.cluster, self.pool, self.node, self.slot, self.queue, self.cells, self.classes, self.hist,
-                self.scrape, self.pool_scrape, self.hist_scrape, self.events, self.held, t.spec, t.pool_spec,
-                t.demands, t.point, t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid, t.work,
-                t.degraded)  # fmt: skip
+        return (self.cluster, self.pool, self.node, self.slot, self.queue, self.sent, self.cells, self.classes,
+                self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events, self.held, t.spec,
+                t.pool_spec, t.demands, t.point, t.output, t.bank, t.law, t.block, t.block_steps, t.supply, t.grid,
+                t.work, t.degraded)  # fmt: skip
 
     def _run(self, frozen: bool) -> None:
         arrays = self._arrays()
@@ -195,6 +208,11 @@ class SimWorld:
         ]
         for part in parts:
             part.result()
+
+    def _way(self) -> int:
+        """Sub-steps that are remembered of what prefill pools hand over; who waits longer counts as if for so long."""
+        delay_s = float(self.tables.demands["transfer_s"].max())
+        return _power_of_two((delay_s + LONGEST_HANDOVER_S) / self.spec.substep_s + 3)
 
     def _ring(self) -> int:
         """Sub-steps a request can stay on a replica: the longest class of answers at the slowest iteration."""
