@@ -59,6 +59,7 @@ class _Fleet(Strict):
     node_idle_s: float = Field(600.0, ge=0)
     node_delay_after_add_s: float = Field(0.0, ge=0, description="no node is given back for so long after one came up")
     bill_from: Literal["up", "order"] = "up"
+    prefix_cache_share: float = Field(0.0, ge=0, le=0.9, description="of the KV memory, for prompts seen before")
 
 
 class _Shortage(Strict):

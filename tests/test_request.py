@@ -10,7 +10,8 @@ import pytest
 
 from rlscale.sim.laws import iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
+from rlscale.sim.request_tables import FastServer
 from rlscale.types import IterationLaw, Requests
 
 CASES = 150

@@ -20,8 +20,9 @@ from rlscale.errors import ScenarioError
 from rlscale.loop import run
 from rlscale.sim import request_world
 from rlscale.sim.naive import Lifetime
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
 from rlscale.sim.request_records import GONE
+from rlscale.sim.request_tables import FastServer
 from rlscale.sim.request_world import RequestWorld
 from rlscale.sim.worlds import make_world
 from rlscale.types import Requests

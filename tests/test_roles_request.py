@@ -11,7 +11,8 @@ import pytest
 from rlscale.parts import Transfer
 from rlscale.sim.laws import iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
+from rlscale.sim.request_tables import FastServer
 from rlscale.types import IterationLaw, Requests, Role
 
 CASES = 300
