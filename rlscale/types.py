@@ -18,6 +18,7 @@ from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotM
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Balancer = Literal["round-robin", "least-outstanding", "power-of-two", "consistent-hash", "gateway-queue"]
 Role = Literal["both", "prefill", "decode"]  # which part of a request the replicas of a pool do
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
@@ -196,6 +197,7 @@ class ClusterSpec:
     energy: Energy = Energy()
     admission: Admission = Admission()
     transfer: Transfer = Transfer()  # between prefill and decode pools
+    balancer: Balancer = "least-outstanding"  # of single requests; the fluid engine has one queue in front of all
     prefix_cache_share: float = 0.0  # of the KV memory, for prompts seen before; 0 to 0.9
 
     @property

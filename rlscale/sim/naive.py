@@ -174,7 +174,7 @@ class Oracle:
     def _ready(self, replica: Replica) -> None:
         replica.ready = True
         shared = self.shared[replica.server.role == "decode"]
-        while self.queue == "replica" and shared:  # arrived while no replica was ready
+        for _ in range(len(shared) if self.queue == "replica" else 0):  # arrived while no replica could take them
             self._dispatch(shared.popleft())
         if not replica.busy:
             self._start(replica)
@@ -313,6 +313,13 @@ class Oracle:
         turn = self.turn[decode_only] % len(ready)
         rotated = ready[turn:] + ready[:turn]
         chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
+        need = sequence.prompt + sequence.output
+        if chosen.server.kv_capacity_tokens < need:  # it could never hold it
+            larger = [r for r in rotated if r.server.kv_capacity_tokens >= need]
+            if not larger:
+                self.shared[decode_only].append(sequence)
+                return
+            chosen = min(larger, key=lambda r: r.outstanding)
         chosen.waiting.append(sequence)
         if not chosen.busy:
             self._start(chosen)

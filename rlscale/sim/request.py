@@ -7,14 +7,14 @@ the records of one cluster. Knows no nodes, no targets and no observations.
 
 from __future__ import annotations
 
-from rlscale.sim.dispatch import choose, list_ready
+from rlscale.sim.dispatch import choose, list_ready, room_for
 from rlscale.sim.heaps import settle
 from rlscale.sim.histogram import INF_BIN, bin_of
 from rlscale.sim.luck import kernel
 from rlscale.sim.prefix import forget
 from rlscale.sim.records import DECODE, PREFILL
 from rlscale.sim.replica import FOREVER_S, begin, end_run, has_kv, join_queue, leave_queue, next_finished, shorten
-from rlscale.sim.request_records import BACK, DRAINS, FRONT, GONE, NOBODY, SERVES
+from rlscale.sim.request_records import BACK, DRAINS, FRONT, GATEWAY_QUEUE, GONE, NOBODY, SERVES
 from rlscale.sim.request_transfer import lands_next_s, next_landed, send
 
 
@@ -67,6 +67,8 @@ def place_waiting(now_s, c, flow, replicas, requests, decode, cache, heap, outst
     for s in range(flow.shape[0]):
         side = flow[s]
         for _ in range(side.waiting if side.ready > 0 else 0):
+            if side.waiting == 0:  # a replica that began has fetched the rest
+                break
             dispatch(now_s, leave_queue(side, requests), c, flow, replicas, requests, decode, cache, heap,
                      outstanding, ready, some, servers, hist, spec, log)  # fmt: skip
 
@@ -142,6 +144,11 @@ def dispatch(now_s, i, c, flow, replicas, requests, decode, cache, heap, outstan
         join_queue(i, side, requests)
         return
     r = choose(spec.balancer, requests[i].key, c.seed, replicas, outstanding, ready, side)
+    r = room_for(i, r, side, replicas, requests, outstanding, ready, servers)
+    held = r != NOBODY and spec.balancer == GATEWAY_QUEUE and outstanding[r] >= servers[replicas[r].pool].seats
+    if r == NOBODY or held:
+        join_queue(i, side, requests)
+        return
     q = replicas[r]
     first = q.waiting == 0
     join_queue(i, q, requests)
@@ -203,14 +210,20 @@ def _end(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding
 @kernel
 def _begin(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding, some, servers, hist, spec, log):
     q = replicas[r]
-    waiting = q.waiting
-    some[0] = 0
-    begin(now_s, r, spec.timeout_s, replicas, requests, decode, cache, servers[q.pool], some)
-    for k in range(some[0]):
-        outstanding[r] -= 1
-        _drop(c, hist)
-        _free(some[k + 1], requests, flow)
-    _left_queue(waiting - q.waiting, servers[q.pool], c)
+    while True:
+        if spec.balancer == GATEWAY_QUEUE and q.state == SERVES:
+            _fetch(r, flow, replicas, requests, outstanding, servers, spec)
+        waiting = q.waiting
+        some[0] = 0
+        begin(now_s, r, spec.timeout_s, replicas, requests, decode, cache, servers[q.pool], some)
+        for k in range(some[0]):
+            outstanding[r] -= 1
+            _drop(c, hist)
+            _free(some[k + 1], requests, flow)
+        _left_queue(waiting - q.waiting, servers[q.pool], c)
+        # All that a gateway had handed over may have given up, and it holds more.
+        if some[0] == 0 or q.passes > 0 or spec.balancer != GATEWAY_QUEUE:
+            break
     settle(q.place, r, heap.shape[0], heap, replicas)
 
 
@@ -221,6 +234,23 @@ def _left_queue(count, server, c):
         c.joined += count
     else:
         c.left += count
+
+
+@kernel
+def _fetch(r, flow, replicas, requests, outstanding, servers, spec):
+    """A replica with free seats takes those that are held back for one; whom it has no memory for goes to the end."""
+    q = replicas[r]
+    server = servers[q.pool]
+    side = flow[BACK if spec.roles and server.role == DECODE else FRONT]
+    for _ in range(side.waiting):
+        if outstanding[r] >= server.seats:
+            return
+        i = leave_queue(side, requests)
+        if requests[i].prompt + requests[i].output > server.kv_capacity_tokens:
+            join_queue(i, side, requests)
+        else:
+            join_queue(i, q, requests)
+            outstanding[r] += 1
 
 
 @kernel

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlscale.types import Balancer
+
 # What a replica does with requests. Its place among the slots of its pool is its number.
 GONE, SERVES, DRAINS = 0, 1, 2
 NOBODY = -1  # the end of a list
@@ -73,8 +75,10 @@ ARRIVAL = np.dtype(
 # A block of a prompt that a replica has seen, among the others by their last use.
 KEPT = np.dtype([("key", "u8"), ("newer", "i8"), ("older", "i8")])
 
-ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED = 0, 1, 2, 3  # balancers
-BALANCERS = {
+# Balancers. The last one binds a request to the least busy replica only when that has a seat, and holds it back until
+# then: one queue in front of all, which is what the fluid engine assumes.
+ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED, GATEWAY_QUEUE = 0, 1, 2, 3, 4
+BALANCERS: dict[Balancer, int] = {
     "round-robin": ROUND_ROBIN, "least-outstanding": LEAST_OUTSTANDING, "power-of-two": POWER_OF_TWO,
-    "consistent-hash": HASHED,
+    "consistent-hash": HASHED, "gateway-queue": GATEWAY_QUEUE,
 }  # fmt: skip

@@ -34,11 +34,8 @@ class RequestWorld(SimWorld):
 
     def __init__(
         self, spec: ClusterSpec, loads: Sequence[Load], seeds: Sequence[int], initial: NDArray[Any],
-        *args: Any, balancer: str = "least-outstanding", log_requests: bool = False, **more: Any,
+        *args: Any, log_requests: bool = False, **more: Any,
     ) -> None:  # fmt: skip
-        if balancer not in BALANCERS:
-            raise ScenarioError(f"balancer '{balancer}'; expected one of {', '.join(BALANCERS)}")
-        self._balancer = BALANCERS[balancer]
         recorded = [load.requests for load in loads]
         self._given, self._spans = arrivals_of(recorded)
         self._ids, self._block_tokens = blocks_of(recorded, self._given, self._spans)
@@ -67,7 +64,7 @@ class RequestWorld(SimWorld):
         self._servers = servers_of(kinds, self._block_tokens)
         self._cache = cache_of(self._ids, (n, replicas), max(kind.kept_blocks for kind in kinds))
         self._knots = _knots(self.tables.laws)
-        self.tables.spec["balancer"] = self._balancer
+        self.tables.spec["balancer"] = BALANCERS[self.spec.balancer]
         sizes = [(kind.role, kind.kv_capacity_tokens) for kind in kinds]
         self.tables.spec["largest_kv_tokens"] = largest_kv_tokens(sizes)
         return (self.flow, self.replicas, self.requests)
