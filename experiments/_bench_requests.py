@@ -24,7 +24,8 @@ from experiments.page import page
 from rlscale.errors import ResultError
 from rlscale.sim.laws import demand, iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
+from rlscale.sim.request_tables import FastServer
 from rlscale.types import Floats, Requests
 
 FLEETS, LOADS = (4, 16, 64), (0.3, 0.7, 0.95, 1.2)

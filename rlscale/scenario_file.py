@@ -13,7 +13,7 @@ from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage,
 from rlscale.scenario_pool import PoolEntry, Strict
 from rlscale.scenario_roles import LINK_BYTES_PER_S, check_roles
 from rlscale.spot_series import read_spot_series
-from rlscale.types import ClusterSpec, Pool, Slo
+from rlscale.types import Balancer, ClusterSpec, Pool, Slo
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -59,6 +59,8 @@ class _Fleet(Strict):
     node_idle_s: float = Field(600.0, ge=0)
     node_delay_after_add_s: float = Field(0.0, ge=0, description="no node is given back for so long after one came up")
     bill_from: Literal["up", "order"] = "up"
+    balancer: Balancer = "least-outstanding"
+    prefix_cache_share: float = Field(0.0, ge=0, le=0.9, description="of the KV memory, for prompts seen before")
 
 
 class _Shortage(Strict):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -18,6 +18,7 @@ from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotM
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Balancer = Literal["round-robin", "least-outstanding", "power-of-two", "consistent-hash", "gateway-queue"]
 Role = Literal["both", "prefill", "decode"]  # which part of a request the replicas of a pool do
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0
@@ -196,6 +197,8 @@ class ClusterSpec:
     energy: Energy = Energy()
     admission: Admission = Admission()
     transfer: Transfer = Transfer()  # between prefill and decode pools
+    balancer: Balancer = "least-outstanding"  # of single requests; the fluid engine has one queue in front of all
+    prefix_cache_share: float = 0.0  # of the KV memory, for prompts seen before; 0 to 0.9
 
     @property
     def substeps(self) -> int:
@@ -264,12 +267,28 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptBlocks:
+    """Prompts as lists of blocks: two of one group share what their lists have in common at the beginning."""
+
+    ids: Ints  # of all prompts, one after the other
+    first: Ints  # (n,) where in `ids` a prompt begins
+    count: Ints  # (n,) blocks of a prompt, the last of them perhaps not full
+    group: Ints  # (n,) whose it is: copies of one user share nothing
+    tokens: int  # of a full block
+
+    def rows(self, rows: Ints | slice) -> PromptBlocks:
+        """Of some requests."""
+        return PromptBlocks(self.ids, self.first[rows], self.count[rows], self.group[rows], self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class Requests:
     """Single requests, sorted by arrival."""
 
     arrival_s: Floats
     prompt_tokens: Floats
     output_tokens: Floats
+    blocks: PromptBlocks | None = None  # None: it is not known which prompts begin alike
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -277,13 +296,15 @@ class Requests:
     def between(self, start_s: float, end_s: float) -> Requests:
         """Those in [start, end), their time counted from `start_s`."""
         rows = slice(*np.searchsorted(self.arrival_s, (start_s, end_s)))
-        return Requests(self.arrival_s[rows] - start_s, self.prompt_tokens[rows], self.output_tokens[rows])
+        blocks = None if self.blocks is None else self.blocks.rows(rows)
+        return Requests(self.arrival_s[rows] - start_s, self.prompt_tokens[rows], self.output_tokens[rows], blocks)
 
-    def at(self, arrival_s: Floats, rows: Ints) -> Requests:
-        """The given rows at new times, sorted by them."""
+    def at(self, arrival_s: Floats, rows: Ints, group: Ints) -> Requests:
+        """The given rows at new times, sorted by them; `group` says whose their prompts are."""
         order = np.argsort(arrival_s, kind="stable")
         rows = rows[order]
-        return Requests(arrival_s[order], self.prompt_tokens[rows], self.output_tokens[rows])
+        blocks = None if self.blocks is None else replace(self.blocks.rows(rows), group=group[order])
+        return Requests(arrival_s[order], self.prompt_tokens[rows], self.output_tokens[rows], blocks)
 
 
 class Workload(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 
 from rlscale.sim.laws import iteration_s
 from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
+from rlscale.sim.request_tables import FastServer
 from rlscale.types import IterationLaw, Requests
 
 CASES = 150
@@ -59,6 +61,40 @@ def test_it_is_the_oracle_on_random_fleets() -> None:
     """150 cases: every request ends as in the oracle, to rounding."""
     for seed in range(CASES):
         check(seed)
+
+
+def test_a_request_goes_where_its_memory_is_or_waits_for_such_a_replica() -> None:
+    """By hand: two small replicas, and from second 10 on a large one. Then 60 random fleets of two kinds."""
+    law = IterationLaw(0.01, 0.0, 0.0, 0.0, 0.0)
+    small, large = FastServer(law, 4, 100.0), FastServer(law, 4, 1000.0)
+    lives = [Lifetime(), Lifetime(), Lifetime(10.0)]
+    requests = Requests(np.array([1.0, 2.0, 3.0, 12.0]), np.array([50.0, 500.0, 50.0, 500.0]), np.full(4, 2.0))
+    found = play([small, small, large], lives, requests)
+    np.testing.assert_allclose(found.ttft_s, [0.01, 8.01, 0.01, 0.01])
+    assert found.dropped == 0
+    for seed in range(60):
+        server, requests, lives, rules = case(seed)
+        g = np.random.default_rng([seed, 2])
+        kinds = [
+            replace(server, kv_capacity_tokens=float(kv)) for kv in g.choice([300.0, 1000.0, 20_000.0], len(lives))
+        ]
+        slow = [Server(partial(iteration_s, s.law), s.seats, s.kv_capacity_tokens, s.chunk_tokens) for s in kinds]
+        want = Oracle(slow, lives, **rules).run(requests)  # type: ignore[arg-type]
+        got = play(kinds, lives, requests, **rules)  # type: ignore[arg-type]
+        np.testing.assert_allclose(got.e2e_s, want.e2e_s, rtol=1e-8)
+        assert (got.dropped, got.lost) == (want.dropped, want.lost)
+
+
+def test_a_queue_at_the_gateway_is_first_in_first_out_over_all_replicas() -> None:
+    """Seeds 0 to 19, one seat per replica: every request begins when and where it does in one queue in front of all."""
+    for seed in range(20):
+        server, requests, lives, _ = case(seed)
+        server = replace(server, seats=1, kv_capacity_tokens=math.inf)
+        stay = [Lifetime(life.ready_s) for life in lives]
+        slow = Server(partial(iteration_s, server.law), 1, math.inf, server.chunk_tokens)
+        want = Oracle(slow, stay, queue="service").run(requests)
+        got = play(server, stay, requests, balancing="gateway-queue")
+        np.testing.assert_allclose(np.sort(got.e2e_s + requests.arrival_s), np.sort(want.e2e_s + requests.arrival_s))
 
 
 @pytest.mark.slow

@@ -20,8 +20,9 @@ from rlscale.errors import ScenarioError
 from rlscale.loop import run
 from rlscale.sim import request_world
 from rlscale.sim.naive import Lifetime
-from rlscale.sim.request_play import FastServer, play
-from rlscale.sim.request_records import GONE
+from rlscale.sim.request_play import play
+from rlscale.sim.request_records import BALANCERS, GONE
+from rlscale.sim.request_tables import FastServer
 from rlscale.sim.request_world import RequestWorld
 from rlscale.sim.worlds import make_world
 from rlscale.types import Requests
@@ -37,11 +38,12 @@ print(json.dumps(request_digests(*map(int, sys.argv[1:]))))
 """
 
 
-def busy_world(seeds: list[int], intervals: int, **more: Any) -> RequestWorld:
-    return RequestWorld(everything(), [busy_load(intervals)], seeds, np.array([2, 1, 1, 0]), **more)
+def busy_world(seeds: list[int], intervals: int, balancer: Any = "least-outstanding", **more: Any) -> RequestWorld:
+    spec = replace(everything(), balancer=balancer)
+    return RequestWorld(spec, [busy_load(intervals)], seeds, np.array([2, 1, 1, 0]), **more)
 
 
-@pytest.mark.parametrize("balancer", ["least-outstanding", "round-robin", "power-of-two", "consistent-hash"])
+@pytest.mark.parametrize("balancer", list(BALANCERS))
 def test_nothing_is_lost_and_nothing_is_over_its_limit_with_everything_on(balancer: str) -> None:
     """Seeds 0 to 3, 120 intervals, random targets: spot, shortage, failures, zones, standby, HPA, sessions, jobs."""
     world, rng = busy_world([0, 1, 2, 3], 120, balancer=balancer), np.random.default_rng(1)
@@ -60,6 +62,10 @@ def test_nothing_is_lost_and_nothing_is_over_its_limit_with_everything_on(balanc
         memory = np.array([profile.kv_capacity_tokens for profile in profiles])[pool_of]
         assert (world.replicas["decoding"] + world.replicas["prefilling"] <= seats).all()
         assert (world.replicas["held"] + world.replicas["reserved"] <= memory).all()
+        if balancer == "gateway-queue":
+            assert (
+                world.replicas["decoding"] + world.replicas["prefilling"] + world.replicas["waiting"] <= seats
+            ).all()
         idle = world.replicas["state"] == GONE
         assert (world.replicas["decoding"][idle] + world.replicas["prefilling"][idle] == 0).all()
     world.finish()
@@ -185,8 +191,6 @@ def test_what_it_does_not_know_is_refused() -> None:
     load = scenario.sample_load("test", 0)
     with pytest.raises(ScenarioError, match="engine 'exact'; expected fluid or request"):
         make_world("exact", scenario.cluster, [load], [0], np.array([1]))
-    with pytest.raises(ScenarioError, match="balancer 'random'; expected one of round-robin"):
-        RequestWorld(scenario.cluster, [load], [0], np.array([1]), balancer="random")
     pool = scenario.cluster.pools[0]
     wide = replace(pool, profile=replace(pool.profile, batching=False))
     with pytest.raises(ScenarioError, match="one request at a time per replica"):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,10 @@ FLEET = np.array([2, 1, 1, 1])
 
 
 @pytest.mark.parametrize(("balancer", "running"), [("least-outstanding", "lost"), ("power-of-two", "requeued")])
-def test_every_request_is_somewhere_with_everything_on(balancer: str, running: Any) -> None:
+def test_every_request_is_somewhere_with_everything_on(balancer: Any, running: Any) -> None:
     """Seeds 0 to 3, 60 intervals, random targets: spot, shortage, failures, zones, standby, HPA, sessions, jobs."""
     spec = split(failures=Failures(1.0, 0.5, 0.5, 120.0, running))
-    world = RequestWorld(spec, [busy_load(60)], [0, 1, 2, 3], FLEET, balancer=balancer)
+    world = RequestWorld(replace(spec, balancer=balancer), [busy_load(60)], [0, 1, 2, 3], FLEET)
     rng, role = np.random.default_rng(1), world._servers["role"]
     for _ in range(60):
         world.apply(rng.integers(0, 5, (4, 4)))

@@ -12,7 +12,16 @@ import numpy as np
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import DECODE
-from rlscale.sim.request_records import BACK, FRONT, HASHED, LEAST_OUTSTANDING, POWER_OF_TWO, SERVES
+from rlscale.sim.request_records import (
+    BACK,
+    FRONT,
+    GATEWAY_QUEUE,
+    HASHED,
+    LEAST_OUTSTANDING,
+    NOBODY,
+    POWER_OF_TWO,
+    SERVES,
+)
 
 BALANCE = 12  # stream of luck
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -38,12 +47,28 @@ def list_ready(replicas, ready, flow, servers):
 
 
 @kernel
+def room_for(i, r, side, replicas, requests, outstanding, ready, servers):
+    """The chosen replica if its memory can ever hold the request; else the least busy one that can, or NOBODY."""
+    need = requests[i].prompt + requests[i].output
+    if servers[replicas[r].pool].kv_capacity_tokens >= need:
+        return r
+    count, base = side.ready, side.first
+    found = NOBODY
+    for k in range(count):
+        r = ready[base + (side.turn + k) % count]
+        fits = servers[replicas[r].pool].kv_capacity_tokens >= need
+        if fits and (found == NOBODY or outstanding[r] < outstanding[found]):
+            found = r
+    return found
+
+
+@kernel
 def choose(balancer, key, seed, replicas, outstanding, ready, flow):
     """The replica for a request; there is at least one that takes it. `flow` is that of its side."""
     count, base = flow.ready, flow.first
     flow.turn += 1
     turn = base + flow.turn % count
-    if balancer == LEAST_OUTSTANDING:
+    if balancer in (LEAST_OUTSTANDING, GATEWAY_QUEUE):
         chosen = ready[turn]
         fewest = outstanding[chosen]
         for k in range(1, count):

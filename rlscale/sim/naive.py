@@ -11,6 +11,9 @@ travels to the decode side, where the sequence waits for a seat and memory and m
 What a decode replica preempts it computes anew itself. A sequence that waits for a decode replica which stops taking
 any travels once more; those that run on a replica that goes begin at the beginning.
 
+A replica may keep blocks of prompts that it has seen: a prompt that begins with them begins behind them, all but its
+last token. They have a memory of their own, and the least recently used goes first.
+
 Knows nothing of control, cost or observations. Replicas come and go by a given plan.
 """
 
@@ -19,8 +22,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,6 +48,7 @@ class Job:
     to_process: float = 0.0  # prompt tokens still to compute, plus recomputed ones after a preemption
     done: float = 0.0
     made: int = 0
+    blocks: tuple[Hashable, ...] = ()  # of its prompt
 
     @property
     def has_kv(self) -> bool:
@@ -64,6 +68,7 @@ class Replica:
     ready: bool = False
     gone: bool = False
     busy: bool = False
+    seen: OrderedDict[Hashable, None] = field(default_factory=OrderedDict)  # blocks of prompts, by their last use
 
     @property
     def outstanding(self) -> int:
@@ -88,6 +93,7 @@ class Server:
     kv_capacity_tokens: float = math.inf
     chunk_tokens: float = math.inf
     role: Role = "both"
+    kept_blocks: int = 0  # of prompts seen before, in a memory of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +141,12 @@ class Oracle:
             if life.drain_s < math.inf:
                 self._at(life.drain_s, self._drain, replica)
                 self._at(life.drain_s + life.grace_s, self._remove, replica)
+        self.block_tokens = 1 if requests.blocks is None else requests.blocks.tokens
         columns = (requests.arrival_s.tolist(), requests.prompt_tokens.tolist(), requests.output_tokens.tolist())
         for number, (at_s, prompt, output) in enumerate(zip(*columns, strict=True)):
             # After what replicas do at the same time.
-            self._at(at_s, self._arrive, Job(number, at_s, prompt, output, to_process=prompt), turn=1)
+            job = Job(number, at_s, prompt, output, to_process=prompt, blocks=_blocks(requests, number))
+            self._at(at_s, self._arrive, job, turn=1)
         while self.events:
             time_s, _, _, act, what = heapq.heappop(self.events)
             self.area += self.in_system * (time_s - self.now)
@@ -166,7 +174,7 @@ class Oracle:
     def _ready(self, replica: Replica) -> None:
         replica.ready = True
         shared = self.shared[replica.server.role == "decode"]
-        while self.queue == "replica" and shared:  # arrived while no replica was ready
+        for _ in range(len(shared) if self.queue == "replica" else 0):  # arrived while no replica could take them
             self._dispatch(shared.popleft())
         if not replica.busy:
             self._start(replica)
@@ -185,7 +193,8 @@ class Oracle:
         left = replica.prefilling + replica.decoding + list(replica.waiting)  # those were preempted while it drained
         for job in left if self.requeue else ():  # its user asks again
             self.asked_s[job.number] = self.now
-            self._dispatch(Job(job.number, self.now, job.prompt, job.output, to_process=job.prompt))
+            again = Job(job.number, self.now, job.prompt, job.output, to_process=job.prompt, blocks=job.blocks)
+            self._dispatch(again)
         gone = 0 if self.requeue else len(left)
         self.lost, self.in_system = self.lost + gone, self.in_system - gone
 
@@ -198,6 +207,7 @@ class Oracle:
             sequence.done += tokens
             if sequence.done >= sequence.to_process:
                 replica.prefilling.remove(sequence)
+                self._keep(replica, sequence)
                 if sequence.made == 0:
                     self.first_s[sequence.number] = self.now
                 sequence.made += 1
@@ -254,7 +264,8 @@ class Oracle:
             queue.popleft()
             replica.prefilling.append(head)
             reserved += head.to_process
-            tokens = min(budget, head.to_process)
+            head.done = self._seen(replica, head)
+            tokens = min(budget, head.to_process - head.done)
             chunks.append((head, tokens))
             budget -= tokens
         replica.chunks, replica.busy = chunks, bool(chunks or replica.decoding)
@@ -262,6 +273,25 @@ class Oracle:
             parts = [Chunk(s.done, tokens, s.to_process) for s, tokens in chunks]
             duration = server.iteration_s(len(chunks) + len(replica.decoding), parts, held)
             self._at(self.now + duration, self._iteration_ends, replica)
+
+    def _seen(self, replica: Replica, sequence: Job) -> float:
+        """Tokens of its prompt that need not be computed again."""
+        whole = itertools.takewhile(lambda block: block in replica.seen, self._whole(sequence))
+        hits = list(whole)
+        for block in reversed(hits):
+            replica.seen.move_to_end(block)
+        return float(min(len(hits) * self.block_tokens, sequence.to_process - 1))
+
+    def _keep(self, replica: Replica, sequence: Job) -> None:
+        """Its whole blocks are the last used, its beginning at the very last; the oldest go."""
+        for block in reversed(self._whole(sequence) if replica.server.kept_blocks else ()):
+            replica.seen[block] = None
+            replica.seen.move_to_end(block)
+            if len(replica.seen) > replica.server.kept_blocks:
+                replica.seen.popitem(last=False)
+
+    def _whole(self, sequence: Job) -> tuple[Hashable, ...]:
+        return sequence.blocks[: int(sequence.prompt / self.block_tokens)]
 
     # --- balancing
 
@@ -283,9 +313,25 @@ class Oracle:
         turn = self.turn[decode_only] % len(ready)
         rotated = ready[turn:] + ready[:turn]
         chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
+        need = sequence.prompt + sequence.output
+        if chosen.server.kv_capacity_tokens < need:  # it could never hold it
+            larger = [r for r in rotated if r.server.kv_capacity_tokens >= need]
+            if not larger:
+                self.shared[decode_only].append(sequence)
+                return
+            chosen = min(larger, key=lambda r: r.outstanding)
         chosen.waiting.append(sequence)
         if not chosen.busy:
             self._start(chosen)
+
+
+def _blocks(requests: Requests, number: int) -> tuple[Hashable, ...]:
+    """Blocks of a prompt, those of other groups not among them."""
+    if requests.blocks is None:
+        return ()
+    first, count = int(requests.blocks.first[number]), int(requests.blocks.count[number])
+    group = int(requests.blocks.group[number])
+    return tuple((group, int(block)) for block in requests.blocks.ids[first : first + count])
 
 
 def largest_kv_tokens(servers: Sequence[tuple[Role, float]]) -> float:

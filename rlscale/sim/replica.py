@@ -14,6 +14,7 @@ import math
 
 from rlscale.sim.heaps import settle, take_out
 from rlscale.sim.luck import kernel
+from rlscale.sim.prefix import keep_prompt, seen_tokens
 from rlscale.sim.records import PREFILL
 from rlscale.sim.request_records import NOBODY
 
@@ -21,7 +22,7 @@ FOREVER_S = math.inf
 
 
 @kernel
-def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
+def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, given_up):
     """Put the next run together, or fall idle. `given_up`: takes those that waited too long, (count, ids...)."""
     q = replicas[r]
     _preempt(r, replicas, requests, decode, server)
@@ -62,6 +63,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
             break
         leave_queue(q, requests)
         _begin_prompt(i, r, replicas, requests)
+        job.done = seen_tokens(job, r, replicas, cache, server)
         job.chunk = min(budget, job.to_process - job.done)
         prompts += 1
         tokens += job.chunk
@@ -86,7 +88,7 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, server, given_up):
 
 
 @kernel
-def end_run(now_s, r, replicas, requests, decode, server, started):
+def end_run(now_s, r, replicas, requests, decode, cache, server, started):
     """The run is over: prompts that are through begin to decode, on a prefill replica those of one token only, which
     are complete. `started`: takes those with a first token."""
     q = replicas[r]
@@ -95,7 +97,7 @@ def end_run(now_s, r, replicas, requests, decode, server, started):
     q.passes = 0
     started[0] = 0
     if q.prompts > 0:
-        _end_prompts(now_s, r, replicas, requests, decode, server, started)
+        _end_prompts(now_s, r, replicas, requests, decode, cache, server, started)
 
 
 @kernel
@@ -220,7 +222,7 @@ def _begin_prompt(i, r, replicas, requests):
 
 
 @kernel
-def _end_prompts(now_s, r, replicas, requests, decode, server, started):
+def _end_prompts(now_s, r, replicas, requests, decode, cache, server, started):
     """Prompts move on by their chunks; those that are through have made a token and decode from now on."""
     q = replicas[r]
     before = NOBODY
@@ -238,6 +240,7 @@ def _end_prompts(now_s, r, replicas, requests, decode, server, started):
                 q.fill_tail = before
             q.prefilling -= 1
             q.reserved -= job.to_process
+            keep_prompt(job, r, replicas, cache, server)
             if job.made == 0:
                 job.ttft_s = now_s - job.asked_s
                 job.token_s = now_s

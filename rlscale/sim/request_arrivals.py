@@ -54,6 +54,7 @@ def draw(count, now_s, c, flow, arrivals, spec, law, knots):
         a.output = tokens_at(luck.uniform(c.seed, OUTPUT, 0, k, c.step), knots[1])
         a.key = int(luck.bits(c.seed, KEY, 0, k, c.step) >> _HALF)
         a.number = -1
+        a.blocks = 0
 
 
 @kernel
@@ -87,6 +88,7 @@ def read(now_s, c, flow, arrivals, spec, given, cursor, last, longest):
         a, b = arrivals[k - cursor], given[k]
         a.at_s = max(now_s, b.at_s - begun_s)
         a.prompt, a.output, a.key, a.number = b.prompt, min(b.output, longest), b.key, b.number
+        a.block, a.blocks, a.group = b.block, b.blocks, b.group
     flow.next = 0
     flow.upto = end - cursor
     return end

@@ -9,13 +9,16 @@ from rlscale.sim import lifecycle
 from rlscale.sim.dispatch import list_ready
 from rlscale.sim.luck import kernel
 from rlscale.sim.node import next_event
+from rlscale.sim.prefix import forget
 from rlscale.sim.records import DRAINING, READY
 from rlscale.sim.request import drain_from, place_waiting, remove
 from rlscale.sim.request_records import DRAINS, GONE, SERVES
 
 
 @kernel
-def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log):
+def follow(
+    now_s, c, slots, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers, hist, spec, log
+):
     """Bring the replicas in line with their slots; requests move when everybody's state is known."""
     count = slots.shape[1]
     changed = False
@@ -25,6 +28,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding,
         if state == READY and q.state == GONE:
             q.state = SERVES
             outstanding[r] = 0
+            forget(r, replicas, cache)
             changed = True
         elif state != READY and q.state == SERVES:
             q.state = DRAINS
@@ -40,15 +44,18 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, heap, outstanding,
         state = slots[r // count, r % count].state
         if q.moves:
             q.moves = 0
-            drain_from(now_s, r, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
-                       spec, log)  # fmt: skip
+            drain_from(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+                       hist, spec, log)  # fmt: skip
         if q.state == DRAINS and state != DRAINING:
-            remove(now_s, r, spec.requeue != 0, c, flow, replicas, requests, decode, heap, outstanding, ready, some,
-                   servers, hist, spec, log)  # fmt: skip
+            remove(now_s, r, spec.requeue != 0, c, flow, replicas, requests, decode, cache, heap, outstanding, ready,
+                   some, servers, hist, spec, log)  # fmt: skip
             if state == READY:
                 q.state = SERVES
+                forget(r, replicas, cache)
                 list_ready(replicas, ready, flow, servers)
-    place_waiting(now_s, c, flow, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec, log)
+    place_waiting(
+        now_s, c, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers, hist, spec, log
+    )
 
 
 @kernel

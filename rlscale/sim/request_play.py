@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,10 @@ from rlscale.sim.naive import NO_TIME, Lifetime, Outcome, largest_kv_tokens
 from rlscale.sim.records import CLUSTER, SPEC, records
 from rlscale.sim.request import drain_from, remove, run_until, serve_from
 from rlscale.sim.request_records import BALANCERS, FLOW, FRONT, REPLICA, REQUEST
-from rlscale.sim.request_tables import arrivals_of, begin_empty, servers_of
-from rlscale.types import Floats, Ints, IterationLaw, Requests, Role
+from rlscale.sim.request_tables import FastServer, arrivals_of, begin_empty, blocks_of, cache_of, servers_of
+from rlscale.types import Floats, Ints, Requests
 
 READY, DRAIN, REMOVE = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class FastServer:
-    """What a replica is like: `naive.Server` with an iteration law instead of any function."""
-
-    law: IterationLaw
-    seats: int
-    kv_capacity_tokens: float = math.inf
-    chunk_tokens: float = math.inf
-    grain_s: float = 0.0  # above 0: iterations take whole grains, one at a time
-    role: Role = "both"
 
 
 def play(
@@ -46,7 +33,7 @@ def play(
     kinds = list(dict.fromkeys(servers))
     rules = records((1,), SPEC)
     rules[0]["ttft_s"] = rules[0]["tpot_s"] = math.inf
-    rules[0]["timeout_s"], rules[0]["balancer"] = timeout_s, BALANCERS[balancing.replace("_", "-")]
+    rules[0]["timeout_s"], rules[0]["balancer"] = timeout_s, BALANCERS[balancing.replace("_", "-")]  # type: ignore[index]
     rules[0]["largest_kv_tokens"] = largest_kv_tokens([(one.role, one.kv_capacity_tokens) for one in servers])
     rules[0]["roles"] = any(one.role == "decode" for one in servers)
     rules[0]["transfer_s"], rules[0]["transfer_s_per_token"] = transfer.fixed_s, transfer.s_per_token
@@ -62,10 +49,12 @@ def play(
     count, seats = len(servers), max(one.seats for one in servers)
     replicas, jobs = records((count,), REPLICA), records((n + 1,), REQUEST)
     replicas["pool"] = [kinds.index(one) for one in servers]
-    like = [(one.law, one.seats, one.kv_capacity_tokens, one.chunk_tokens, one.grain_s, one.role) for one in kinds]
     heap, outstanding, ready = np.zeros((3, count), np.int64)
-    _play(steps, requeue, cluster, flow, arrivals_of([requests])[0], replicas, jobs, np.zeros((count, seats), np.int32),
-          heap, outstanding, ready, np.zeros(n + 2, np.int64), servers_of(like), np.zeros((3, BINS)), rules,
+    arrivals, spans = arrivals_of([requests])
+    ids, block_tokens = blocks_of([requests], arrivals, spans)
+    cache = cache_of(ids, (count,), max(one.kept_blocks for one in servers))
+    _play(steps, requeue, cluster, flow, arrivals, replicas, jobs, np.zeros((count, seats), np.int32), cache, heap,
+          outstanding, ready, np.zeros(n + 2, np.int64), servers_of(kinds, block_tokens), np.zeros((3, BINS)), rules,
           log)  # fmt: skip
     end = float(log[np.isfinite(log[:, 2]), 2].max(initial=0.0))
     return Outcome(log[:, 0], np.where(np.isfinite(log[:, 0]), log[:, 1], np.inf), log[:, 2],
@@ -73,25 +62,24 @@ def play(
 
 
 @kernel
-def _play(
-    steps: Floats, requeue: bool, cluster: Any, flow: Any, arrivals: Any, replicas: Any, requests: Any, decode: Ints,
-    heap: Ints, outstanding: Ints, ready: Ints, some: Ints, servers: Any, hist: Floats, rules: Any, log: Floats,
-) -> None:  # fmt: skip
+def _play(steps: Floats, requeue: bool, cluster: Any, flow: Any, arrivals: Any, replicas: Any, requests: Any, decode:
+          Ints, cache: Any, heap: Ints, outstanding: Ints, ready: Ints, some: Ints, servers: Any, hist: Floats, rules:
+          Any, log: Floats) -> None:  # fmt: skip
     c, f, spec = cluster[0], flow[0], rules[0]
     begin_empty(f, replicas, requests, heap)
     list_ready(replicas, ready, f, servers)
     for k in range(steps.shape[0]):
         now_s, what, r = steps[k, 0], int(steps[k, 1]), int(steps[k, 2])
-        run_until(now_s, c, f, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
-                  spec, log)  # fmt: skip
+        run_until(now_s, c, f, arrivals, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+                  hist, spec, log)  # fmt: skip
         if what == READY:
-            serve_from(now_s, r, c, f, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-                       log)  # fmt: skip
+            serve_from(now_s, r, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+                       hist, spec, log)  # fmt: skip
         elif what == DRAIN:
-            drain_from(now_s, r, c, f, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-                       log)  # fmt: skip
+            drain_from(now_s, r, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+                       hist, spec, log)  # fmt: skip
         else:
-            remove(now_s, r, requeue, c, f, replicas, requests, decode, heap, outstanding, ready, some, servers, hist,
-                   spec, log)  # fmt: skip
-    run_until(math.inf, c, f, arrivals, replicas, requests, decode, heap, outstanding, ready, some, servers, hist, spec,
-              log)  # fmt: skip
+            remove(now_s, r, requeue, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some,
+                   servers, hist, spec, log)  # fmt: skip
+    run_until(math.inf, c, f, arrivals, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+              hist, spec, log)  # fmt: skip

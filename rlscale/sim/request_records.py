@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rlscale.types import Balancer
+
 # What a replica does with requests. Its place among the slots of its pool is its number.
 GONE, SERVES, DRAINS = 0, 1, 2
 NOBODY = -1  # the end of a list
@@ -21,6 +23,7 @@ REPLICA = np.dtype(
         ("wait_head", "i8"), ("wait_tail", "i8"), ("fill_head", "i8"), ("fill_tail", "i8"),
         ("last", "i8"),  # the sequence that began to decode last
         ("place", "i8"),  # in the heap of replicas by the end of their run
+        ("kept", "i8"), ("newest", "i8"), ("oldest", "i8"),  # blocks of prompts it has seen, by their last use
     ]
 )  # fmt: skip
 
@@ -35,13 +38,14 @@ REQUEST = np.dtype(
         ("next", "i8"), ("before", "i8"), ("after", "i8"), ("lands_s", "f8"),
         ("place", "i8"),  # in its replica's heap of those that decode, by their end
         ("key", "i8"),  # session or prefix
+        ("block", "i8"), ("blocks", "i8"), ("group", "i8"),  # its prompt as blocks: from, how many, whose they are
     ]
 )  # fmt: skip
 
 # What every replica of a pool is like.
 SERVER = np.dtype(
     [(name, "f8") for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "seats", "kv_capacity_tokens", "chunk_tokens")]
-    + [("role", "i8")]
+    + [("block_tokens", "f8"), ("kept_blocks", "i8"), ("role", "i8")]
     + [("grain_s", "f8")]  # above 0: an iteration takes whole grains, the rest is cut off, as in some simulators
 )
 
@@ -60,11 +64,21 @@ FLOW = np.dtype(
     ]
 )  # fmt: skip
 
-# An arrival: when, lengths, session or prefix, its number in the log (or nobody's).
-ARRIVAL = np.dtype([("at_s", "f8"), ("prompt", "f8"), ("output", "f8"), ("key", "i8"), ("number", "i8")])
+# An arrival: when, lengths, session or prefix, its number in the log (or nobody's), its prompt as blocks.
+ARRIVAL = np.dtype(
+    [
+        ("at_s", "f8"), ("prompt", "f8"), ("output", "f8"), ("key", "i8"), ("number", "i8"),
+        ("block", "i8"), ("blocks", "i8"), ("group", "i8"),
+    ]
+)  # fmt: skip
 
-ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED = 0, 1, 2, 3  # balancers
-BALANCERS = {
+# A block of a prompt that a replica has seen, among the others by their last use.
+KEPT = np.dtype([("key", "u8"), ("newer", "i8"), ("older", "i8")])
+
+# Balancers. The last one binds a request to the least busy replica only when that has a seat, and holds it back until
+# then: one queue in front of all, which is what the fluid engine assumes.
+ROUND_ROBIN, LEAST_OUTSTANDING, POWER_OF_TWO, HASHED, GATEWAY_QUEUE = 0, 1, 2, 3, 4
+BALANCERS: dict[Balancer, int] = {
     "round-robin": ROUND_ROBIN, "least-outstanding": LEAST_OUTSTANDING, "power-of-two": POWER_OF_TWO,
-    "consistent-hash": HASHED,
+    "consistent-hash": HASHED, "gateway-queue": GATEWAY_QUEUE,
 }  # fmt: skip

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rlscale.errors import ScenarioError
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import ROLES, records
-from rlscale.sim.request_records import ARRIVAL, FRONT, NOBODY, SERVER
+from rlscale.sim.request_records import ARRIVAL, FRONT, KEPT, NOBODY, SERVER
 from rlscale.types import Ints, IterationLaw, Requests, Role
 
 LAW = ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s")
-Kind = tuple[IterationLaw, int, float, float, float, Role]  # law, seats, KV and chunk tokens, grain
+
+
+@dataclass(frozen=True, slots=True)
+class FastServer:
+    """What a replica is like: `naive.Server` with an iteration law instead of any function."""
+
+    law: IterationLaw
+    seats: int
+    kv_capacity_tokens: float = math.inf
+    chunk_tokens: float = math.inf
+    grain_s: float = 0.0  # above 0: iterations take whole grains, one at a time
+    role: Role = "both"
+    kept_blocks: int = 0  # of prompts seen before, in a memory of their own
 
 
 def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints]:
@@ -32,14 +47,45 @@ def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints
     return found, spans
 
 
-def servers_of(kinds: Sequence[Kind]) -> NDArray[Any]:
+def blocks_of(requests: Sequence[Requests | None], arrivals: NDArray[Any], spans: Ints) -> tuple[Ints, float]:
+    """Block numbers of all prompts, and the tokens of a block; writes into the arrivals where theirs are.
+
+    Their key becomes their first two blocks: the first one alone is often a prompt that the whole service shares.
+    """
+    there = [(one.blocks, span) for one, span in zip(requests, spans, strict=True)
+             if one is not None and one.blocks is not None]  # fmt: skip
+    if not there:
+        return np.zeros(1, np.int64), 1.0
+    sizes = {blocks.tokens for blocks, _ in there}
+    if len(sizes) > 1:
+        raise ScenarioError(f"loads with prompts in blocks of {' and '.join(map(str, sorted(sizes)))} tokens; expected "
+                            "one size; run them apart")  # fmt: skip
+    begins = np.cumsum([0, *(len(blocks.ids) for blocks, _ in there)])
+    ids = np.concatenate([blocks.ids for blocks, _ in there])
+    for begin, (blocks, (first, last)) in zip(begins, there, strict=False):
+        part = arrivals[first:last]
+        part["block"], part["blocks"], part["group"] = blocks.first + begin, blocks.count, blocks.group
+        second = ids[np.minimum(part["block"] + 1, len(ids) - 1)]
+        part["key"] = np.where(blocks.count > 1, second, ids[np.minimum(part["block"], len(ids) - 1)])
+        part["key"] += part["group"] * (int(ids.max()) + 1)
+    return ids, float(sizes.pop())
+
+
+def cache_of(ids: Ints, shape: tuple[int, ...], kept: int) -> tuple[Ints, NDArray[Any], NDArray[np.int32]]:
+    """Empty caches of `kept` blocks for replicas of that shape; the tables are half full at most."""
+    size = 2 ** math.ceil(math.log2(2 * kept)) if kept else 1
+    return ids, records((*shape, kept), KEPT), np.zeros((*shape, size), np.int32)
+
+
+def servers_of(kinds: Sequence[FastServer], block_tokens: float) -> NDArray[Any]:
     """What the replicas of each kind are like."""
     found = records((len(kinds),), SERVER)
-    for row, (law, seats, kv_capacity_tokens, chunk_tokens, grain_s, role) in zip(found, kinds, strict=True):
+    for row, kind in zip(found, kinds, strict=True):
         for name in LAW:
-            row[name] = getattr(law, name)
-        row["seats"], row["kv_capacity_tokens"] = seats, kv_capacity_tokens
-        row["chunk_tokens"], row["grain_s"], row["role"] = chunk_tokens, grain_s, ROLES[role]
+            row[name] = getattr(kind.law, name)
+        for name in ("seats", "kv_capacity_tokens", "chunk_tokens", "grain_s", "kept_blocks"):
+            row[name] = getattr(kind, name)
+        row["role"], row["block_tokens"] = ROLES[kind.role], block_tokens
     return found
 
 
@@ -56,7 +102,7 @@ def begin_empty(flow: Any, replicas: Any, requests: Any, heap: Ints) -> None:
         q.due = np.inf
         q.place = r
         heap[r] = r
-        q.wait_head = q.wait_tail = q.fill_head = q.fill_tail = q.last = NOBODY
+        q.wait_head = q.wait_tail = q.fill_head = q.fill_tail = q.last = q.newest = q.oldest = NOBODY
 
 
 @kernel

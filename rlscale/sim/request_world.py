@@ -15,10 +15,10 @@ from rlscale.sim.naive import largest_kv_tokens
 from rlscale.sim.records import COLUMNS, READY, records
 from rlscale.sim.request_interval import DONE, run_requests
 from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, REPLICA, REQUEST, SERVES
-from rlscale.sim.request_tables import add_free, arrivals_of, begin_empty, servers_of
+from rlscale.sim.request_tables import FastServer, add_free, arrivals_of, begin_empty, blocks_of, cache_of, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
-from rlscale.types import ClusterSpec, Floats, Ints, Load, TokenLaw
+from rlscale.types import ClusterSpec, Floats, Ints, Load, Pool, TokenLaw
 
 ROOM, SUBSTEP_ROOM = 1024, 256  # requests on their way and arrivals of a sub-step at first; both double when short
 LATEST = 1 << 60  # of classes that hold nothing, see below
@@ -34,12 +34,11 @@ class RequestWorld(SimWorld):
 
     def __init__(
         self, spec: ClusterSpec, loads: Sequence[Load], seeds: Sequence[int], initial: NDArray[Any],
-        *args: Any, balancer: str = "least-outstanding", log_requests: bool = False, **more: Any,
+        *args: Any, log_requests: bool = False, **more: Any,
     ) -> None:  # fmt: skip
-        if balancer not in BALANCERS:
-            raise ScenarioError(f"balancer '{balancer}'; expected one of {', '.join(BALANCERS)}")
-        self._balancer = BALANCERS[balancer]
-        self._given, self._spans = arrivals_of([load.requests for load in loads])
+        recorded = [load.requests for load in loads]
+        self._given, self._spans = arrivals_of(recorded)
+        self._ids, self._block_tokens = blocks_of(recorded, self._given, self._spans)
         self.log = np.full((len(self._given) if log_requests else 0, 3), np.inf)
         super().__init__(spec, loads, seeds, initial, *args, **more)
 
@@ -61,17 +60,21 @@ class RequestWorld(SimWorld):
         # The fluid's books of admissions, empty for good: what takes shares out of them finds nothing.
         self._cells = np.zeros((self.pools, 1, COLUMNS))
         self._classes = np.full((self.pools, CLASSES, 2), LATEST, np.float64)
-        roles = [pool.role for pool in self.spec.pools]
-        kinds = [
-            (one.law, one.max_seats, one.kv_capacity_tokens, one.chunk_tokens, 0.0, role)
-            for one, role in zip(profiles, roles, strict=True)
-        ]
-        self._servers = servers_of(kinds)
+        kinds = [self._server(pool) for pool in self.spec.pools]
+        self._servers = servers_of(kinds, self._block_tokens)
+        self._cache = cache_of(self._ids, (n, replicas), max(kind.kept_blocks for kind in kinds))
         self._knots = _knots(self.tables.laws)
-        self.tables.spec["balancer"] = self._balancer
-        sizes = [profile.kv_capacity_tokens for profile in profiles]
-        self.tables.spec["largest_kv_tokens"] = largest_kv_tokens(list(zip(roles, sizes, strict=True)))
+        self.tables.spec["balancer"] = BALANCERS[self.spec.balancer]
+        sizes = [(kind.role, kind.kv_capacity_tokens) for kind in kinds]
+        self.tables.spec["largest_kv_tokens"] = largest_kv_tokens(sizes)
         return (self.flow, self.replicas, self.requests)
+
+    def _server(self, pool: Pool) -> FastServer:
+        """A replica of a pool; prompts seen before take their share of its memory where prompts are known at all."""
+        profile, share = pool.profile, self.spec.prefix_cache_share
+        kept = int(share * profile.kv_capacity_tokens / self._block_tokens) if self._block_tokens > 1.0 else 0
+        room = (1.0 - share) * profile.kv_capacity_tokens
+        return FastServer(profile.law, profile.max_seats, room, profile.chunk_tokens, 0.0, pool.role, kept)
 
     def _begin_rows(self, rows: NDArray[Any]) -> None:
         for row in rows if len(self._given) else ():
@@ -114,7 +117,8 @@ class RequestWorld(SimWorld):
             t = self.tables
             short = run_requests(
                 0, self.n, frozen, goal, self.cluster, self.pool, self.node, self.slot, self.flow, self.arrivals,
-                self.replicas, self.requests, self._decode, self._heap, self._outstanding, self._ready, self._some,
+                self.replicas, self.requests, self._decode, self._cache,
+                self._heap, self._outstanding, self._ready, self._some,
                 self._cells, self._classes, self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events,
                 self.held, t.spec, t.pool_spec, t.demands, self._servers, self._knots, t.bank, t.law, self._given,
                 self._spans, self._cursor, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded, self.log,

@@ -100,10 +100,11 @@ def _other_side(
 
 
 def undisturbed(spec: ClusterSpec) -> ClusterSpec:
-    """The same cluster when nothing happens to it: what its capacity is measured on."""
+    """The same cluster when nothing happens to it: what its capacity is measured on. No prompt has been seen before."""
     return replace(
-        spec, shortage=None, spot=None, failures=Failures(), actuator=Actuator(), energy=Energy(), admission=Admission()
-    )
+        spec, shortage=None, spot=None, failures=Failures(), actuator=Actuator(), energy=Energy(),
+        admission=Admission(), prefix_cache_share=0.0,
+    )  # fmt: skip
 
 
 def capacity(spec: ClusterSpec, pool: int, tokens: tuple[TokenLaw, ...], burstiness: float = 1.0) -> Capacity:

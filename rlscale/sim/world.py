@@ -180,6 +180,9 @@ class SimWorld:
 
     def _make_engine(self) -> tuple[NDArray[Any], ...]:
         """State of the engine alone; what is returned is cleared when rows begin anew."""
+        if self.spec.prefix_cache_share > 0.0:
+            raise ScenarioError("fleet.prefix_cache_share: the fluid engine knows no single prompts; run this scenario "
+                                "with --engine request, or leave the key out")  # fmt: skip
         n, p = self.n, self.pools
         self.queue = np.zeros((n, _power_of_two(self.spec.timeout_s / self.spec.substep_s + 3)))
         self.cells = np.zeros((n, p, self._ring(), COLUMNS))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlscale.errors import nearest
-from rlscale.types import Requests
+from rlscale.types import PromptBlocks, Requests
 from rlscale.workloads.faults import fault
 from rlscale.workloads.table import Table
 from rlscale.workloads.trace import Trace
@@ -22,6 +23,7 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
 }
 MOONCAKE_GRID_S = 3.0
 GRID_SLACK_S = 0.01  # the published stamps miss the grid by up to 3 ms
+MOONCAKE_BLOCK_TOKENS = 512
 MOONCAKE_SEED = 0  # of the spread inside the grid; with it `describe` gives the published figures
 
 
@@ -43,9 +45,11 @@ def mooncake(path: Path, raw: bytes) -> Trace:
     """JSON lines with `timestamp` in milliseconds.
 
     The published stamps sit on a grid of three seconds. They are spread evenly inside it (with a fixed seed): taken
-    as they are, they look like bursts (variation 3.0 instead of 1.0).
+    as they are, they look like bursts (variation 3.0 instead of 1.0). `hash_ids`, where every line has them, are the
+    blocks of the prompts.
     """
-    rows = np.array([_row(path, number, line) for number, line in enumerate(raw.splitlines(), start=1)])
+    records = [_record(path, number, line) for number, line in enumerate(raw.splitlines(), start=1)]
+    rows = np.array([_row(path, number, record) for number, record in enumerate(records, start=1)])
     time_s = rows[:, 0] / 1000.0
     back = np.diff(time_s) < 0
     if back.any():
@@ -63,11 +67,14 @@ def mooncake(path: Path, raw: bytes) -> Trace:
         span_s = MOONCAKE_GRID_S * (float(nearest_cell[-1]) + 1.0)
         notes = (f"time stamps spread inside their {MOONCAKE_GRID_S:g} s grid, seed {MOONCAKE_SEED}",)
     order = np.argsort(time_s, kind="stable")
-    requests = Requests(time_s[order], rows[order, 1], rows[order, 2])
+    blocks = _blocks(path, records) if all("hash_ids" in record for record in records) else None
+    if blocks is not None:
+        blocks = blocks.rows(order)
+    requests = Requests(time_s[order], rows[order, 1], rows[order, 2], blocks)
     return Trace(path.name, "mooncake", span_s, requests=requests, notes=notes)
 
 
-def _row(path: Path, number: int, line: bytes) -> tuple[float, float, float]:
+def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         record: Any = json.loads(line)
     except ValueError as error:
@@ -77,6 +84,23 @@ def _row(path: Path, number: int, line: bytes) -> tuple[float, float, float]:
         ) from None
     if not isinstance(record, dict):
         raise fault(path, f"{record!r}"[:60], "a JSON object", "correct or remove the line", number)
+    return record
+
+
+def _blocks(path: Path, records: list[dict[str, Any]]) -> PromptBlocks:
+    """Which prompts begin alike."""
+    for number, record in enumerate(records, start=1):
+        ids, wanted = record["hash_ids"], math.ceil(record["input_length"] / MOONCAKE_BLOCK_TOKENS)
+        if not isinstance(ids, list) or not all(type(one) is int and one >= 0 for one in ids) or len(ids) != wanted:
+            got = f"{f'{ids!r}'[:40]} for a prompt of {record['input_length']:g} tokens"
+            expected = f"a list of {wanted} whole numbers, one per {MOONCAKE_BLOCK_TOKENS} tokens"
+            raise fault(path, got, expected, "correct or remove the line", number, "hash_ids")
+    count = np.array([len(record["hash_ids"]) for record in records])
+    ids = np.array([one for record in records for one in record["hash_ids"]], np.int64)
+    return PromptBlocks(ids, np.cumsum(count) - count, count, np.zeros_like(count), MOONCAKE_BLOCK_TOKENS)
+
+
+def _row(path: Path, number: int, record: dict[str, Any]) -> tuple[float, float, float]:
     return (
         _number(path, number, record, "timestamp", "a time in milliseconds"),
         _number(path, number, record, "input_length", "prompt tokens"),

@@ -132,7 +132,8 @@ def _superposed(
     every = np.arange(len(requests))
     rows = [every if keep >= 1.0 else every[rng.random(len(every)) < keep] for keep in keeps]
     at_s = [np.mod(requests.arrival_s[own] + shift_s, span_s) for own, shift_s in zip(rows, shifts_s, strict=True)]
-    return requests.at(np.concatenate(at_s), np.concatenate(rows))
+    whose = [np.full(len(own), copy) for copy, own in enumerate(rows)]
+    return requests.at(np.concatenate(at_s), np.concatenate(rows), np.concatenate(whose))
 
 
 def _shifted(series: Series, shift_s: float, keep: float, rng: np.random.Generator) -> Floats:
