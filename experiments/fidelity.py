@@ -1,84 +1,119 @@
-"""How far the engines can be trusted, rung by rung of the ladder. One sub-command per comparison; names them only."""
+"""How far the engines can be trusted, rung by rung of the ladder, and one report of all. Names the comparisons only."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-CACHE, TABLES = Path(".cache/oracle"), Path("../shared/profiles")
-# Comparison -> its folder of results and what it is, in the order of the ladder.
-PARTS = {
-    "hardware": ("fidelity_hardware", "iteration law against measured GPUs: TTFT and TPOT of published tables"),
-    "oracle": ("", "simulate every request of constant fleets, for judge and fit (minutes, resumable)"),
-    "judge": ("fidelity", "fluid against oracle: constant fleets by load, burstiness, fleet, profile and sub-step"),
-    "fit": ("", "find the constants of the fluid on half of those cells"),
-    "step": ("fidelity_step", "fluid against oracle: a load step that waits for its replicas"),
-    "fleet": ("fidelity_fleet", "fluid against oracle: replicas that drain, fail and differ"),
-    "roles": ("fidelity_roles", "fluid against request engine: prefill and decode pools"),
-    "grid": ("fidelity_grid", "fluid against request engine: load, burstiness, fleet and start-up under an autoscaler"),
-    "ranking": ("fidelity_ranking", "fluid against request engine: do they put scalers in the same order"),
-}
+from experiments import fidelity_ranking
+from experiments.fidelity_page import finished, write_page
+from rlscale.errors import ResultError, RlscaleError
+
+OUT, CACHE, TABLES = Path("results/fidelity"), Path(".cache/oracle"), Path("../shared/profiles")
+FIT = "fit"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments fidelity`."""
-    parts = parser.add_subparsers(dest="what", required=True, metavar="PART")
-    for name, (folder, summary) in PARTS.items():
-        part = parts.add_parser(name, help=summary, description=summary)
-        if name == "hardware":
-            part.add_argument("--profiles", type=Path, default=TABLES, help=f"folder of the tables (default {TABLES})")
-        part.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
-        if name in ("oracle", "judge", "fit", "step"):
-            part.add_argument("--cache", type=Path, default=CACHE, help=f"the oracle's cells (default {CACHE})")
-        if folder:
-            part.add_argument("--out", type=Path, default=Path("results") / folder, help="default: %(default)s")
-        if name == "ranking":
-            from experiments import fidelity_ranking
-
-            fidelity_ranking.add_arguments(part)
+    parser.add_argument("what", nargs="?", choices=(*PARTS, FIT), metavar="PART",
+                        help=f"one of {', '.join(PARTS)}: that comparison, and the report anew; fit: constants of the "
+                             "fluid; default: every comparison that is missing in --out")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=OUT, help="a folder per comparison and the report (%(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
+    parser.add_argument(
+        "--cache", type=Path, default=CACHE, help="of steady, step, fit: the oracle's cells (%(default)s)"
+    )
+    parser.add_argument("--profiles", type=Path, default=TABLES, help="of hardware: measured tables (%(default)s)")
+    fidelity_ranking.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """One comparison."""
-    if args.what in ("oracle", "judge", "fit"):
-        _constant(args)
-    elif args.what == "hardware":
-        from experiments import fidelity_hardware
+    """The comparisons asked for, then the report."""
+    if args.what == FIT:
+        from experiments import fidelity_fit, fidelity_steady
 
-        fidelity_hardware.run(args.profiles, args.out)
-    elif args.what == "step":
-        from experiments import fidelity_step
-
-        args.cache.mkdir(parents=True, exist_ok=True)
-        fidelity_step.run(args.cache, args.out, args.workers)
-    elif args.what == "fleet":
-        from experiments import fidelity_fleet
-
-        fidelity_fleet.run(args.out, args.workers)
-    elif args.what == "roles":
-        from experiments import fidelity_roles
-
-        fidelity_roles.run(args.out)
-    elif args.what == "grid":
-        from experiments import fidelity_grid
-
-        fidelity_grid.run(args.out, args.workers)
+        fidelity_steady.oracle(args.cache, args.workers)
+        fidelity_fit.run(args.cache, args.workers)
+        return 0
+    if args.what is not None:
+        if finished(args.out / args.what):
+            raise ResultError(f"{args.out / args.what} holds a finished comparison; move it or give another --out, "
+                              "nothing is overwritten")  # fmt: skip
+        PARTS[args.what](args)
+        left_out: dict[str, str] = {}
     else:
-        from experiments import fidelity_ranking
-
-        fidelity_ranking.run(args)
+        left_out = _all_missing(args)
+    print(f"report: {write_page(args.out, left_out)}")
     return 0
 
 
-def _constant(args: argparse.Namespace) -> None:
-    from experiments import fidelity_fit, fidelity_steady
+def _all_missing(args: argparse.Namespace) -> dict[str, str]:
+    """Run what is not there yet; returns what could not be run, and why."""
+    left_out = {}
+    for name, part in PARTS.items():
+        if finished(args.out / name):
+            continue
+        print(f"--- {name}", flush=True)
+        try:
+            part(args)
+        except RlscaleError as error:
+            print(f"left out: {error}", flush=True)
+            left_out[name] = str(error)
+    return left_out
 
-    if args.what == "oracle":
-        fidelity_steady.oracle(args.cache, args.workers)
-        return
-    fidelity_steady.complete(args.cache)
-    if args.what == "fit":
-        fidelity_fit.run(args.cache, args.workers)
-    else:
-        fidelity_steady.judge(args.cache, args.out)
+
+def _theory(args: argparse.Namespace) -> None:
+    from experiments import fidelity_theory
+
+    fidelity_theory.run(args.out / "theory")
+
+
+def _hardware(args: argparse.Namespace) -> None:
+    from experiments import fidelity_hardware
+
+    fidelity_hardware.run(args.profiles, args.out / "hardware")
+
+
+def _steady(args: argparse.Namespace) -> None:
+    from experiments import fidelity_steady
+
+    fidelity_steady.oracle(args.cache, args.workers)
+    fidelity_steady.judge(args.cache, args.out / "steady")
+
+
+def _step(args: argparse.Namespace) -> None:
+    from experiments import fidelity_step
+
+    args.cache.mkdir(parents=True, exist_ok=True)
+    fidelity_step.run(args.cache, args.out / "step", args.workers)
+
+
+def _fleet(args: argparse.Namespace) -> None:
+    from experiments import fidelity_fleet
+
+    fidelity_fleet.run(args.out / "fleet", args.workers)
+
+
+def _roles(args: argparse.Namespace) -> None:
+    from experiments import fidelity_roles
+
+    fidelity_roles.run(args.out / "roles")
+
+
+def _grid(args: argparse.Namespace) -> None:
+    from experiments import fidelity_grid
+
+    fidelity_grid.run(args.out / "grid", args.workers)
+
+
+def _ranking(args: argparse.Namespace) -> None:
+    fidelity_ranking.run(args)
+
+
+# In the order of the ladder.
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "theory": _theory, "hardware": _hardware, "steady": _steady, "step": _step, "fleet": _fleet, "roles": _roles,
+    "grid": _grid, "ranking": _ranking,
+}  # fmt: skip

@@ -110,6 +110,28 @@ def by_case(rows: Sequence[Row], engines: Mapping[str, str], goals: Mapping[str,
     return written(draw, 10.6, 0.42 * len(cases) + 1.3, salt)
 
 
+def by_lengths(rows: Sequence[Row], salt: str) -> str:
+    """Errors of the fluid by load, one colour per kind of request."""
+    colours = dict(zip(dict.fromkeys(row["lengths"] for row in rows), (BLUE, GREEN, ORANGE, PINK), strict=False))
+    panels = [(key, title) for key, title in ERRORS if f"error_{key}" in rows[0]]
+
+    def draw(fig: Figure) -> None:
+        rng = np.random.default_rng(0)  # sideways only
+        for ax, (key, title) in zip(np.atleast_1d(fig.subplots(1, len(panels))), panels, strict=True):
+            for lengths, colour in colours.items():
+                mine = [row for row in rows if row["lengths"] == lengths]
+                place = [row["load"] + rng.uniform(-SPREAD, SPREAD) for row in mine]
+                ax.plot(place, [row[f"error_{key}"] for row in mine], "o", markersize=4, color=colour, alpha=0.6,
+                        markeredgewidth=0, label=lengths)  # fmt: skip
+            _goal(ax, None)
+            ax.set_title(title)
+            ax.set_xlabel("load, of what the weaker side carries")
+            ax.yaxis.set_major_formatter(PERCENT)
+        fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(colours), frameon=False)
+
+    return written(draw, 8.4, 3.2, salt)
+
+
 def ranking(ranks: Sequence[Row], rows: Sequence[Row]) -> str:
     """Rank in the request engine against rank in the fluid, one panel per scenario; on the line they agree."""
     columns = 6

@@ -68,10 +68,11 @@ class Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Flags of `fidelity ranking`."""
-    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="default: all that the request engine runs")
-    parser.add_argument("--scalers", nargs="+", metavar="NAME", default=list(SCALERS))
-    parser.add_argument("--seeds", type=int, default=2, help="test loads per scenario (default 2)")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted ranking in --out")
+    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="of ranking; default: all the engine can run")
+    parser.add_argument("--scalers", nargs="+", metavar="NAME", default=list(SCALERS),
+                        help=f"of ranking; default {len(SCALERS)} rules")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=2, help="of ranking: test loads per scenario (default 2)")
+    parser.add_argument("--resume", action="store_true", help="of ranking: go on with an interrupted one")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> None:
     refused = [name for name in names if name in LEFT_OUT]
     if refused:
         raise ResultError(f"{refused[0]}: {LEFT_OUT[refused[0]]}; leave it out of --scenarios")
-    folder = ResultFolder(args.out)
+    folder = ResultFolder(args.out / "ranking")
     code = code_digest()
     folder.open({"scenarios": names, "scalers": args.scalers, "seeds": args.seeds, "code": code}, args.resume)
     failures: list[Failure[Run]] = []

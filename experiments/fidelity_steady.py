@@ -207,7 +207,7 @@ def errors(fluid: Floats, truth: Floats) -> list[float]:
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Median, p90, largest error and the share of cells within the goal, by half and band; and by sub-step."""
     bands = {"load <= 0.9": lambda r: r["load"] <= 0.9, "load > 0.9": lambda r: r["load"] > 0.9}
-    summary: dict[str, Any] = {"command": "python -m experiments fidelity judge", "goals": GOALS, "bands": []}
+    summary: dict[str, Any] = {"command": "python -m experiments fidelity steady", "goals": GOALS, "bands": []}
     for half, (band, inside), h in itertools.product(("judged", "fit"), bands.items(), SUBSTEPS_S):
         chosen = [row for row in rows if row["half"] == half and inside(row)]
         for name in MEASURES:

@@ -21,7 +21,8 @@ from agents.erlang import erlang_c
 from envs import get_scenario
 from experiments.results import write_csv, write_json, write_text
 from rlscale.sim.naive import Lifetime
-from rlscale.sim.request_play import FastServer, play
+from rlscale.sim.request_play import play
+from rlscale.sim.request_tables import FastServer
 from rlscale.sim.request_world import RequestWorld
 from rlscale.types import Floats, IterationLaw, Load, Requests
 

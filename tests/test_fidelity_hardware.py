@@ -64,9 +64,11 @@ def test_adapters_give_groups_lengths_and_seconds(tables: Path) -> None:
 def test_the_command_writes_cells_a_figure_and_a_report_without_measured_times(tables: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["fidelity", "hardware", "--profiles", str(tables), "--out", str(out)]) == 0
-    names = {file.name for file in out.iterdir()}
+    part = out / "hardware"
+    assert {file.name for file in out.iterdir()} == {"hardware", "report.html", "report.md"}
+    names = {file.name for file in part.iterdir()}
     assert names == {"cells.csv", "shipped.csv", "figure.svg", "summary.json", "report.md"}
-    cells = list(csv.DictReader((out / "cells.csv").read_text().splitlines()))
+    cells = list(csv.DictReader((part / "cells.csv").read_text().splitlines()))
     assert not any("measured" in column for column in cells[0])
     of_energy = [row for row in cells if row["table"].startswith("ML.ENERGY")]
     assert of_energy and all(row["predicted_s"] == "" for row in of_energy)

@@ -44,6 +44,7 @@ def test_a_ranking_of_three_rules_in_both_engines(tmp_path: Path, capsys: pytest
     args = ["fidelity", "ranking", "--scenarios", "reasoning", "--scalers", "fixed", "headroom", "hpa",
             "--seeds", "1", "--workers", "1", "--out", str(out)]  # fmt: skip
     assert main(args) == 0
+    out = out / "ranking"
     found = json.loads((out / "results.json").read_text())
     (rank,) = found["ranks"]
     assert rank["pairs"] == 3 and rank["blocks"] == 24 and not found["failures"]
@@ -54,6 +55,6 @@ def test_a_ranking_of_three_rules_in_both_engines(tmp_path: Path, capsys: pytest
     assert all(abs(float(row["fluid_usd_per_hour"]) / float(row["request_usd_per_hour"]) - 1) < 0.05 for row in rows)
     capsys.readouterr()
     assert main([*args, "--resume"]) == 2
-    assert "never overwritten" in capsys.readouterr().err
+    assert "nothing is overwritten" in capsys.readouterr().err
     assert main([*args[:2], "--scenarios", "web", "--out", str(tmp_path / "web")]) == 2
     assert "which the request engine does not model" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 The fluid spreads a pool's sequences evenly and sees counts per sub-step. Between replicas, below a sub-step and in
 the lengths of single answers there is variance it does not simulate; these factors scale the terms that stand for
-it. `python -m experiments fidelity fit` finds them and `judge` judges them; the figures are in results/fidelity/.
+it. `python -m experiments fidelity fit` finds them, `fidelity steady` judges them; figures in results/fidelity/steady/.
 """
 
 from __future__ import annotations
