@@ -12,6 +12,7 @@ import numpy as np
 from envs.batch import ClusterBatch
 from envs.reward import scale_of
 from rlscale.actions import ActionMap
+from rlscale.decide import carried_per_s
 from rlscale.loop import need_series
 from rlscale.network import Network
 from rlscale.policy import preferred
@@ -98,9 +99,9 @@ class Judge:
 
     def _now(self, batch: ClusterBatch) -> tuple[float, float]:
         """Ready and pending capacity of the first row, in replicas of the cheapest pool."""
-        pool, capacity = batch.world.pool[0], batch.known.capacity_per_s
-        unit = capacity[np.argmin(batch.known.usd_per_replica_s / capacity)]
-        return float(pool["ready"] @ capacity / unit), float(pool["pending"] @ capacity / unit)
+        pool, known = batch.world.pool[0], batch.known
+        ready, pending = (carried_per_s(pool[name], known) / known.reference_per_s for name in ("ready", "pending"))
+        return ready, pending
 
     def _verdict(self, gained: dict[str, Any], trail: Floats, counts: Floats, waiting: Floats) -> Verdict:
         hours = (self.intervals - 1 - self.settle) * self.scenario.cluster.interval_s / 3600.0

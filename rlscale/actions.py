@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rlscale.allocation import allocate_many
 from rlscale.errors import PolicyError, nearest
 from rlscale.execute import by_price
+from rlscale.sides import step_level
 from rlscale.types import Ints, Observation, ScalingLimits
 
 # Multiples of the demand estimate. Below 1 to shrink ahead of a falling load, far above for standing headroom.
@@ -136,7 +137,7 @@ class Delta:
         target = _targets(seen).copy()
         step = _array(self.steps)[np.asarray(actions).reshape(len(target))]
         if known.roles:
-            return np.array([_level(row, int(one) if see else 0, known)
+            return np.array([step_level(row, int(one) if see else 0, known)
                              for row, one, see in zip(target, step, _can_see(seen), strict=True)])  # fmt: skip
         target[:, by_price(known)[0]] += step * _can_see(seen)
         return _bounded(target, known)
@@ -144,7 +145,7 @@ class Delta:
     def mask(self, seen: Observation, known: ScalingLimits) -> NDArray[np.bool_]:
         """Steps that stay within the limits; standing still always does."""
         if known.roles:
-            moved = [[_level(row, step, known).sum() - row.sum() == step for step in self.steps] for row in
+            moved = [[step_level(row, step, known).sum() - row.sum() == step for step in self.steps] for row in
                      _targets(seen)]  # fmt: skip
             return np.array(moved, np.bool_)
         pool = by_price(known)[0]
@@ -288,21 +289,6 @@ def headroom_targets(levels: NDArray[np.float64], seen: Observation, known: Scal
 def _array(values: tuple[float, ...]) -> NDArray[Any]:
     """The choices of a map, to be indexed by actions."""
     return np.array(values)
-
-
-def _level(target: Ints, step: int, known: ScalingLimits) -> Ints:
-    """(P,) a step taken replica by replica, so that prefill and decode pools stay level."""
-    order = by_price(known)
-    cheapest = [next(pool for pool in order if pool in side) for side in known.sides]
-    target = target.copy()
-    for _ in range(abs(step)):
-        carried = [float(target[list(side)] @ known.capacity_per_s[list(side)]) for side in known.sides]
-        one = 1 if step > 0 else -1
-        open_ = [s for s, pool in enumerate(cheapest)
-                 if known.min_replicas[pool] <= target[pool] + one <= known.max_replicas[pool]]  # fmt: skip
-        if open_:
-            target[cheapest[min(open_, key=lambda s: one * carried[s])]] += one
-    return _bounded(target, known)
 
 
 def _rows(seen: Observation) -> int:

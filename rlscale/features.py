@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rlscale.sides import busier, carried, largest_per_s
 from rlscale.sim.luck import kernel
 from rlscale.types import DAY_S, PENDING_AGES_S, WEEK_S, Floats, Ints, Observation, ScalingLimits
 
@@ -70,8 +71,8 @@ class FeatureExtractor:
         self._all = np.arange(rows)
         self._windows = np.array([min(length, max(1, round(window / interval_s))) for window in WINDOWS_S])
         self._capacity = _floats(known.capacity_per_s)
-        self._back = np.isin(np.arange(len(self._capacity)), known.sides[1]) if known.roles else _NOBODY
-        constants = (known.capacity_per_s.min(), _largest(known), known.drain_s,
+        self._back = np.isin(np.arange(len(self._capacity)), known.sides[1]) if known.roles else np.zeros(0, np.bool_)
+        constants = (known.capacity_per_s.min(), largest_per_s(known), known.drain_s,
                      known.slo.ttft_s, known.slo.tpot_s, interval_s, known.start_median_s.max(),
                      known.start_p95_s.max(), _work_per_h(known))  # fmt: skip
         self._constants = tuple(float(value) for value in constants)
@@ -122,16 +123,6 @@ class FeatureExtractor:
         return np.ascontiguousarray(np.broadcast_to(np.asarray(value, np.float64), (self.rows,)))
 
 
-_NOBODY = np.zeros(0, np.bool_)
-
-
-def _largest(known: ScalingLimits) -> float:
-    """What the largest fleet carries."""
-    if not known.roles:
-        return float(known.max_replicas @ known.capacity_per_s)
-    return min(float(known.max_replicas[list(side)] @ known.capacity_per_s[list(side)]) for side in known.sides)
-
-
 def _work_per_h(known: ScalingLimits) -> float:
     """Deferrable tokens that the largest fleet does in an hour when it has nothing else to do."""
     each_per_s = known.work_tokens_per_s[: len(known.max_replicas)]
@@ -166,33 +157,6 @@ def _circle(turns: float) -> tuple[float, float]:
     if sector == 2:
         return -sin, -cos
     return -cos, sin
-
-
-@kernel
-def _carried(replicas: Floats, capacity: Floats, back: NDArray[np.bool_]) -> float:
-    """What prefill and decode pools carry together: the lesser of the two sums."""
-    first = second = 0.0
-    for p in range(capacity.shape[0]):
-        if back[p]:
-            second += replicas[p] * capacity[p]
-        else:
-            first += replicas[p] * capacity[p]
-    return min(first, second)
-
-
-@kernel
-def _busier(occupancy: Floats, capacity: Floats, back: NDArray[np.bool_]) -> float:
-    """Occupancy of the busier of the two sides, pools weighted by capacity."""
-    first = second = of_first = of_second = 0.0
-    for p in range(capacity.shape[0]):
-        if back[p]:
-            second += occupancy[p] * capacity[p]
-            of_second += capacity[p]
-        else:
-            first += occupancy[p] * capacity[p]
-            of_first += capacity[p]
-    first, second = first / of_first, second / of_second
-    return first if not second > first else second  # NaN, a missing metric, stays NaN
 
 
 @kernel
@@ -254,12 +218,12 @@ def _push(
         new[2] = occupied / total
         new[3] = resident / total
         if apart:  # what the service carries is what its weaker side does
-            ready_per_s = _carried(ready[r], capacity, back)
-            target_per_s = _carried(target[r], capacity, back)
+            ready_per_s = carried(ready[r], capacity, back)
+            target_per_s = carried(target[r], capacity, back)
             draining_per_s *= 0.5
             new[1] = max(waiting[r], decode_waiting[r])
-            new[2] = _busier(compute[r], capacity, back)
-            new[3] = _busier(memory[r], capacity, back)
+            new[2] = busier(compute[r], capacity, back)
+            new[3] = busier(memory[r], capacity, back)
         new[4] = ttft[r]
         new[5] = tpot[r]
         new[6] = 1.0 - attainment[r]

@@ -12,7 +12,7 @@ from rlscale.scenario import load_scenario
 FOLDER = Path(envs.__file__).parent / "scenarios"
 PARTS = {
     "shortage", "spot", "failures", "actuator", "energy", "admission", "node buying law", "start-up in stages",
-    "standby", "families", "partitions", "several pools", "sessions", "deferrable",
+    "standby", "families", "partitions", "several pools", "sessions", "deferrable", "prefill and decode pools",
 }  # fmt: skip
 
 

@@ -154,7 +154,8 @@ def _pace(admitted, pools, demands, kind, h):
     """What the books of energy and of deferrable work want to know: how long an iteration takes on average."""
     ready = 0
     for p in range(pools.shape[0]):
-        ready += pools[p].ready
+        if demands[kind, p].w > 0.0:  # replicas that do prompts
+            ready += pools[p].ready
     for p in range(pools.shape[0]):
         q, d = pools[p], demands[kind, p]
         b = q.running / max(1, q.ready) + q.extra
