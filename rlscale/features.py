@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rlscale.sides import busier, carried, largest_per_s
 from rlscale.sim.luck import kernel
+from rlscale.turns import circle
 from rlscale.types import DAY_S, PENDING_AGES_S, WEEK_S, Floats, Ints, Observation, ScalingLimits
 
 WINDOWS_S = (60.0, 300.0, 900.0, 3600.0)
@@ -129,9 +130,6 @@ def _work_per_h(known: ScalingLimits) -> float:
     return max(1.0, 3600.0 * float(known.max_replicas @ each_per_s))
 
 
-# Taylor coefficients of sin and cos, for an eighth of a turn either way.
-_SIN = tuple((-1.0) ** k / math.factorial(2 * k + 1) for k in range(1, 6))
-_COS = tuple((-1.0) ** k / math.factorial(2 * k) for k in range(1, 7))
 _LOW, _HIGH = LOWEST.astype(np.float64), HIGHEST.astype(np.float64)
 
 
@@ -139,24 +137,6 @@ def _floats(values: Any, dimensions: int = 1) -> Floats:
     """A field as the kernel takes it: contiguous doubles with a leading axis of clusters."""
     array = np.ascontiguousarray(values, np.float64)
     return array if array.ndim == dimensions else array.reshape(1, *array.shape)
-
-
-@kernel
-def _circle(turns: float) -> tuple[float, float]:
-    """sin and cos of so many turns, to 1e-11, in a quarter of the library's time."""
-    quarter = math.floor(4.0 * turns + 0.5)
-    x = 2.0 * math.pi * (turns - 0.25 * quarter)
-    y = x * x
-    sin = x * (1.0 + y * (_SIN[0] + y * (_SIN[1] + y * (_SIN[2] + y * (_SIN[3] + y * _SIN[4])))))
-    cos = 1.0 + y * (_COS[0] + y * (_COS[1] + y * (_COS[2] + y * (_COS[3] + y * (_COS[4] + y * _COS[5])))))
-    sector = int(quarter) % 4
-    if sector == 0:
-        return sin, cos
-    if sector == 1:
-        return cos, -sin
-    if sector == 2:
-        return -sin, -cos
-    return -cos, sin
 
 
 @kernel
@@ -266,8 +246,8 @@ def _push(
         row[j + 2] = draining_per_s / largest
 
         # Time, and how old and how complete all this is.
-        row[j + 3], row[j + 4] = _circle(week_s[r] / DAY_S)
-        row[j + 5], row[j + 6] = _circle(week_s[r] / WEEK_S)
+        row[j + 3], row[j + 4] = circle(week_s[r] / DAY_S)
+        row[j + 5], row[j + 6] = circle(week_s[r] / WEEK_S)
         row[j + 7] = age_s[r] / interval_s
         row[j + 8] = 0.0 if 0.0 <= new[0] < math.inf else 1.0
         row[j + 9] = median_s / LEAD_UNIT_S

@@ -159,7 +159,7 @@ def rounds(known: ScalingLimits) -> Iterator[np.ndarray]:
 
 def test_compiled_features_are_plain_python_bit_for_bit(known: ScalingLimits, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = list(rounds(known))
-    plain(monkeypatch, features, "_push", "_begin", "_turn", "_circle")
+    plain(monkeypatch, features, "_push", "_begin", "_turn", "circle")
     for found, expected in zip(rounds(known), compiled, strict=True):
         np.testing.assert_array_equal(found, expected)
 

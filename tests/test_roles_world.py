@@ -34,7 +34,9 @@ print(json.dumps(role_digests(*map(int, sys.argv[1:]))))
 FLEET = np.array([2, 1, 1, 1])
 
 
-@pytest.mark.parametrize(("balancer", "running"), [("least-outstanding", "lost"), ("power-of-two", "requeued")])
+@pytest.mark.parametrize(
+    ("balancer", "running"), [("least-outstanding", "lost"), ("power-of-two", "requeued"), ("gateway-queue", "lost")]
+)
 def test_every_request_is_somewhere_with_everything_on(balancer: Any, running: Any) -> None:
     """Seeds 0 to 3, 60 intervals, random targets: spot, shortage, failures, zones, standby, HPA, sessions, jobs."""
     spec = split(failures=Failures(1.0, 0.5, 0.5, 120.0, running))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from rlscale.sim.dispatch import choose, list_ready, room_for
 from rlscale.sim.heaps import settle
-from rlscale.sim.histogram import INF_BIN, bin_of
+from rlscale.sim.histogram import INF_BIN
 from rlscale.sim.luck import kernel
 from rlscale.sim.prefix import forget
 from rlscale.sim.records import DECODE, PREFILL
 from rlscale.sim.replica import FOREVER_S, begin, end_run, has_kv, join_queue, leave_queue, next_finished, shorten
+from rlscale.sim.request_outcomes import drop, finish, first_token
 from rlscale.sim.request_records import BACK, DRAINS, FRONT, GATEWAY_QUEUE, GONE, NOBODY, SERVES
 from rlscale.sim.request_transfer import lands_next_s, next_landed, send
 
@@ -169,7 +170,7 @@ def _arrive(
 ):
     c.arrived += 1.0
     if arrival.prompt + arrival.output > spec.largest_kv_tokens:
-        _drop(c, hist)
+        drop(c, hist)
         return
     i = flow[FRONT].free
     job = requests[i]
@@ -192,7 +193,7 @@ def _end(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding
     end_run(now_s, r, replicas, requests, decode, cache, server, some)
     for k in range(some[0]):
         i = some[k + 1]
-        _first_token(i, c, requests, hist)
+        first_token(i, c, requests, hist)
         if server.role == PREFILL and requests[i].output > 1.0:
             outstanding[r] -= 1
             c.passed += 1.0
@@ -202,7 +203,7 @@ def _end(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding
         if i == NOBODY:
             break
         outstanding[r] -= 1
-        _finish(now_s, i, c, requests, hist, spec, log)
+        finish(now_s, i, c, requests, hist, spec, log)
         _free(i, requests, flow)
     _begin(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding, some, servers, hist, spec, log)
 
@@ -218,7 +219,7 @@ def _begin(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstandi
         begin(now_s, r, spec.timeout_s, replicas, requests, decode, cache, servers[q.pool], some)
         for k in range(some[0]):
             outstanding[r] -= 1
-            _drop(c, hist)
+            drop(c, hist)
             _free(some[k + 1], requests, flow)
         _left_queue(waiting - q.waiting, servers[q.pool], c)
         # All that a gateway had handed over may have given up, and it holds more.
@@ -254,37 +255,6 @@ def _fetch(r, flow, replicas, requests, outstanding, servers, spec):
 
 
 @kernel
-def _first_token(i, c, requests, hist):
-    ttft_s = requests[i].ttft_s
-    c.admitted += 1.0
-    c.ttft_sum_s += ttft_s
-    hist[0, bin_of(ttft_s)] += 1.0
-
-
-@kernel
-def _finish(now_s, i, c, requests, hist, spec, log):
-    job = requests[i]
-    tpot_s = (now_s - job.token_s) / (job.output - 1.0) if job.output > 1.0 else 0.0
-    e2e_s = now_s - job.arrived_s
-    c.finished += 1.0
-    c.output_tokens += job.output
-    c.total_tokens += job.output + job.prompt
-    late = job.ttft_s > spec.ttft_s + job.prompt * spec.ttft_s_per_token
-    if job.output > 1.0:
-        c.tpot_sum_s += tpot_s
-        c.tpot_count += 1.0
-        hist[1, bin_of(tpot_s)] += 1.0
-        late = late or tpot_s > spec.tpot_s
-    hist[2, bin_of(e2e_s)] += 1.0
-    if late:
-        c.missed += 1.0
-    if 0 <= job.number < log.shape[0]:
-        log[job.number, 0] = job.ttft_s
-        log[job.number, 1] = tpot_s
-        log[job.number, 2] = e2e_s
-
-
-@kernel
 def _leave(now_s, i, requeue, c, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers, hist,
            spec, log):  # fmt: skip
     """A request whose replica has gone."""
@@ -305,13 +275,6 @@ def _leave(now_s, i, requeue, c, flow, replicas, requests, decode, cache, heap, 
 
 
 @kernel
-def _drop(c, hist):
-    c.dropped += 1.0
-    c.missed += 1.0
-    hist[:, INF_BIN] += 1.0
-
-
-@kernel
 def _free(i, requests, flow):
     front = flow[FRONT]
     requests[i].next = front.free
@@ -324,14 +287,5 @@ def drop_waiting(c, requests, flow, hist):
     """The first request that no replica took has waited too long."""
     i = leave_queue(flow[FRONT], requests)
     c.left += 1.0
-    _drop(c, hist)
+    drop(c, hist)
     _free(i, requests, flow)
-
-
-@kernel
-def turn_away(count, c, hist):
-    """Requests that are not let in."""
-    c.arrived += count
-    c.dropped += count
-    c.missed += count
-    hist[:, INF_BIN] += count

@@ -16,9 +16,10 @@ from rlscale.sim.books import keep_books, scrape_fleet
 from rlscale.sim.fleet import apply_targets, change_supply, fail
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import BEFORE, NOW
-from rlscale.sim.request import drop_waiting, run_until, turn_away
+from rlscale.sim.request import drop_waiting, run_until
 from rlscale.sim.request_arrivals import draw, drawn_count, read
 from rlscale.sim.request_fleet import count_running, follow, let_go
+from rlscale.sim.request_outcomes import turn_away
 from rlscale.sim.request_records import FRONT, SERVES
 from rlscale.sim.work import take_work
 
