@@ -280,7 +280,7 @@ class Oracle:
         hits = list(whole)
         for block in reversed(hits):
             replica.seen.move_to_end(block)
-        return float(min(len(hits) * self.block_tokens, sequence.to_process - 1))
+        return max(0.0, min(len(hits) * self.block_tokens, sequence.to_process - 1.0))
 
     def _keep(self, replica: Replica, sequence: Job) -> None:
         """Its whole blocks are the last used, its beginning at the very last; the oldest go."""
