@@ -116,6 +116,12 @@ class ServiceProfile:
     memory_gib_per_replica: float = 0.0
     cold_stages: tuple[DelayLaw, ...] = ()  # instead of `cold_start`: one after the other
     warm_stages: tuple[DelayLaw, ...] = ()
+    context_tokens: float = math.inf  # prompt and answer together that the model, or its server, takes
+
+    @property
+    def longest_tokens(self) -> float:
+        """Prompt and answer together that can be served at all; longer ones are turned away."""
+        return min(self.kv_capacity_tokens, self.context_tokens)
 
     @property
     def cold(self) -> tuple[DelayLaw, ...]:

@@ -148,6 +148,36 @@ def test_each_load_brings_its_own_requests_and_empty_ones_are_taken_for_one_toke
     assert world.log[3, 0] == pytest.approx(world.log[1, 0] + world.log[2, 0], rel=1e-3)
 
 
+@pytest.mark.parametrize(("limit", "rate_per_s"), [("kv_capacity_tokens", 3.0), ("context_tokens", 40.0)])
+def test_what_no_replica_can_ever_hold_is_turned_away_in_both_engines(limit: str, rate_per_s: float) -> None:
+    """Half an hour of chat, seed 0, twelve replicas for 2 000 tokens: who is longer is missed, nobody waits for it.
+
+    In a memory of that size a replica has one seat, so that the load is small; the share is then that of 5 400 requests.
+    """
+    scenario = get_scenario("chat")
+    pool = scenario.cluster.pools[0]
+    short = replace(pool, profile=replace(pool.profile, **{limit: 2000.0}))
+    spec = replace(scenario.cluster, pools=(short,))
+    load = replace(scenario.sample_load("test", 0), values=np.full(1800, rate_per_s, np.float32))
+    law = load.tokens[0]
+    u = (np.arange(400) + 0.5) / 400
+    over = float((law.prompt_at(u)[:, None] + law.output_at(u)[None, :] > 2000.0).mean())
+    assert 0.05 < over < 0.5
+    for engine in ("fluid", "request"):
+        world = make_world(engine, spec, [load], [0], np.array([12]))
+        world.apply(np.array([[12]]))
+        for _ in range(120):
+            world.wait()
+        c = world.cluster[0]
+        assert c["dropped"] / c["arrived"] == pytest.approx(over, rel=0.08), engine
+        assert c["queued"] - c["left"] < 20
+    tiny = replace(pool, profile=replace(pool.profile, **{limit: 200.0}))
+    with pytest.raises(
+        ScenarioError, match=r"9\d% of the requests have more .* (memory|context) of h100-8b holds \(200"
+    ):
+        make_world("request", replace(spec, pools=(tiny,)), [load], [0], np.array([1]))
+
+
 def test_the_loop_runs_on_it_and_the_fluid_is_near() -> None:
     """Two hours of chat, seed 1, a held rule: attainment within a point, mean TPOT within 3 %, cost within 2 %."""
     from agents.headroom import SCALERS

@@ -198,9 +198,10 @@ def _work(loads: Sequence[Load]) -> NDArray[np.float64]:
 def _fill_demand(row: Any, pool: Pool, token_law: TokenLaw) -> None:
     d = demand_of(pool.role, pool.profile, token_law)
     if d.over > 0.5:
+        what = "the context" if pool.profile.context_tokens < pool.profile.kv_capacity_tokens else "the KV memory"
         raise ScenarioError(
-            f"pool '{pool.name}': {d.over:.0%} of the requests have more prompt and output tokens than the KV memory "
-            f"of {pool.profile.name} holds ({pool.profile.kv_capacity_tokens:g}); choose a larger profile"
+            f"pool '{pool.name}': {d.over:.0%} of the requests have more prompt and output tokens than {what} of "
+            f"{pool.profile.name} holds ({pool.profile.longest_tokens:g}); choose a larger profile"
         )
     for name in ("ni", "no", "k", "c0", "c", "w", "w2", "seats", "chunk_s", "over", "first", "prompt_s", "alone_s",
                  "prompt_cv2"):  # fmt: skip

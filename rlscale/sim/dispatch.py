@@ -50,13 +50,13 @@ def list_ready(replicas, ready, flow, servers):
 def room_for(i, r, side, replicas, requests, outstanding, ready, servers):
     """The chosen replica if its memory can ever hold the request; else the least busy one that can, or NOBODY."""
     need = requests[i].prompt + requests[i].output
-    if servers[replicas[r].pool].kv_capacity_tokens >= need:
+    if servers[replicas[r].pool].longest_tokens >= need:
         return r
     count, base = side.ready, side.first
     found = NOBODY
     for k in range(count):
         r = ready[base + (side.turn + k) % count]
-        fits = servers[replicas[r].pool].kv_capacity_tokens >= need
+        fits = servers[replicas[r].pool].longest_tokens >= need
         if fits and (found == NOBODY or outstanding[r] < outstanding[found]):
             found = r
     return found

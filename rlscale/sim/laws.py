@@ -74,11 +74,11 @@ _U = (np.arange(512) + 0.5) / 512
 
 
 def demand(profile: ServiceProfile, tokens: TokenLaw) -> Demand:
-    """Moments of a token law on a profile; requests that exceed the KV memory are left out and counted in `over`."""
+    """Moments of a token law on a profile; requests that are too long are left out and counted in `over`."""
     law = profile.law
     n, m = tokens.prompt_at(_U), tokens.output_at(_U)
-    over = _share_over(n, m, profile.kv_capacity_tokens)
-    fits = n + m.min() <= profile.kv_capacity_tokens
+    over = _share_over(n, m, profile.longest_tokens)
+    fits = n + m.min() <= profile.longest_tokens
     if fits.any():
         n = n[fits]
     ni, no = float(n.mean()), float(m.mean())
@@ -99,7 +99,7 @@ def demand_of(role: Role, profile: ServiceProfile, tokens: TokenLaw) -> Demand:
     if role == "both":
         return d
     if role == "prefill":
-        n = np.minimum(tokens.prompt_at(_U), profile.kv_capacity_tokens)
+        n = np.minimum(tokens.prompt_at(_U), profile.longest_tokens)
         alone = law.c2_s * n + law.c4_s * n * n + np.ceil(n / profile.chunk_tokens) * law.c0_s + law.c1_s
         return replace(
             d, no=1.0, k=d.ni, c=law.c1_s, prompt_s=d.w + d.ni / profile.chunk_tokens * law.c0_s + law.c1_s,
@@ -113,5 +113,5 @@ def demand_of(role: Role, profile: ServiceProfile, tokens: TokenLaw) -> Demand:
 
 
 def _share_over(n: Floats, m: Floats, capacity: float) -> float:
-    """Share of requests whose prompt and answer together exceed the KV memory."""
+    """Share of requests whose prompt and answer together are more than that."""
     return float((n[:, None] + m[None, :] > capacity).mean())

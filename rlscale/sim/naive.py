@@ -94,6 +94,12 @@ class Server:
     chunk_tokens: float = math.inf
     role: Role = "both"
     kept_blocks: int = 0  # of prompts seen before, in a memory of their own
+    context_tokens: float = math.inf
+
+    @property
+    def longest_tokens(self) -> float:
+        """Prompt and answer together that it can serve."""
+        return min(self.kv_capacity_tokens, self.context_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,7 @@ class Oracle:
         self.dropped = self.lost = self.in_system = 0
         self.area = self.now = 0.0
         self.replicas = [Replica(server) for server in self.servers]
-        self.largest_kv = largest_kv_tokens([(server.role, server.kv_capacity_tokens) for server in self.servers])
+        self.largest_kv = largest_kv_tokens([(server.role, server.longest_tokens) for server in self.servers])
         self.shared: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are to decode only
         self.turn, self.order = {False: 0, True: 0}, itertools.count()
         self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
@@ -314,8 +320,8 @@ class Oracle:
         rotated = ready[turn:] + ready[:turn]
         chosen = rotated[0] if self.balancing == "round_robin" else min(rotated, key=lambda r: r.outstanding)
         need = sequence.prompt + sequence.output
-        if chosen.server.kv_capacity_tokens < need:  # it could never hold it
-            larger = [r for r in rotated if r.server.kv_capacity_tokens >= need]
+        if chosen.server.longest_tokens < need:  # it could never hold it
+            larger = [r for r in rotated if r.server.longest_tokens >= need]
             if not larger:
                 self.shared[decode_only].append(sequence)
                 return

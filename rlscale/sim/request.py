@@ -247,7 +247,7 @@ def _fetch(r, flow, replicas, requests, outstanding, servers, spec):
         if outstanding[r] >= server.seats:
             return
         i = leave_queue(side, requests)
-        if requests[i].prompt + requests[i].output > server.kv_capacity_tokens:
+        if requests[i].prompt + requests[i].output > server.longest_tokens:
             join_queue(i, side, requests)
         else:
             join_queue(i, q, requests)

@@ -34,7 +34,7 @@ def play(
     rules = records((1,), SPEC)
     rules[0]["ttft_s"] = rules[0]["tpot_s"] = math.inf
     rules[0]["timeout_s"], rules[0]["balancer"] = timeout_s, BALANCERS[balancing.replace("_", "-")]  # type: ignore[index]
-    rules[0]["largest_kv_tokens"] = largest_kv_tokens([(one.role, one.kv_capacity_tokens) for one in servers])
+    rules[0]["largest_kv_tokens"] = largest_kv_tokens([(one.role, one.longest_tokens) for one in servers])
     rules[0]["roles"] = any(one.role == "decode" for one in servers)
     rules[0]["transfer_s"], rules[0]["transfer_s_per_token"] = transfer.fixed_s, transfer.s_per_token
     log = np.full((n, 3), np.inf)

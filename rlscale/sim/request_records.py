@@ -45,7 +45,7 @@ REQUEST = np.dtype(
 # What every replica of a pool is like.
 SERVER = np.dtype(
     [(name, "f8") for name in ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s", "seats", "kv_capacity_tokens", "chunk_tokens")]
-    + [("block_tokens", "f8"), ("kept_blocks", "i8"), ("role", "i8")]
+    + [("longest_tokens", "f8"), ("block_tokens", "f8"), ("kept_blocks", "i8"), ("role", "i8")]
     + [("grain_s", "f8")]  # above 0: an iteration takes whole grains, the rest is cut off, as in some simulators
 )
 

@@ -30,6 +30,12 @@ class FastServer:
     grain_s: float = 0.0  # above 0: iterations take whole grains, one at a time
     role: Role = "both"
     kept_blocks: int = 0  # of prompts seen before, in a memory of their own
+    context_tokens: float = math.inf
+
+    @property
+    def longest_tokens(self) -> float:
+        """Prompt and answer together that it can serve."""
+        return min(self.kv_capacity_tokens, self.context_tokens)
 
 
 def arrivals_of(requests: Sequence[Requests | None]) -> tuple[NDArray[Any], Ints]:
@@ -83,7 +89,7 @@ def servers_of(kinds: Sequence[FastServer], block_tokens: float) -> NDArray[Any]
     for row, kind in zip(found, kinds, strict=True):
         for name in LAW:
             row[name] = getattr(kind.law, name)
-        for name in ("seats", "kv_capacity_tokens", "chunk_tokens", "grain_s", "kept_blocks"):
+        for name in ("seats", "kv_capacity_tokens", "chunk_tokens", "longest_tokens", "grain_s", "kept_blocks"):
             row[name] = getattr(kind, name)
         row["role"], row["block_tokens"] = ROLES[kind.role], block_tokens
     return found

@@ -65,7 +65,7 @@ class RequestWorld(SimWorld):
         self._cache = cache_of(self._ids, (n, replicas), max(kind.kept_blocks for kind in kinds))
         self._knots = _knots(self.tables.laws)
         self.tables.spec["balancer"] = BALANCERS[self.spec.balancer]
-        sizes = [(kind.role, kind.kv_capacity_tokens) for kind in kinds]
+        sizes = [(kind.role, kind.longest_tokens) for kind in kinds]
         self.tables.spec["largest_kv_tokens"] = largest_kv_tokens(sizes)
         return (self.flow, self.replicas, self.requests)
 
@@ -74,7 +74,8 @@ class RequestWorld(SimWorld):
         profile, share = pool.profile, self.spec.prefix_cache_share
         kept = int(share * profile.kv_capacity_tokens / self._block_tokens) if self._block_tokens > 1.0 else 0
         room = (1.0 - share) * profile.kv_capacity_tokens
-        return FastServer(profile.law, profile.max_seats, room, profile.chunk_tokens, 0.0, pool.role, kept)
+        return FastServer(profile.law, profile.max_seats, room, profile.chunk_tokens, 0.0, pool.role, kept,
+                          profile.context_tokens)  # fmt: skip
 
     def _begin_rows(self, rows: NDArray[Any]) -> None:
         for row in rows if len(self._given) else ():

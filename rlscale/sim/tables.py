@@ -28,7 +28,7 @@ def points(profile: ServiceProfile, tokens: TokenLaw) -> Floats:
     def work(n: Floats) -> Floats:
         return law.c2_s * n + law.c4_s * n * n
 
-    most = profile.kv_capacity_tokens
+    most = profile.longest_tokens
     n = np.minimum(tokens.prompt_at(u[:, 0]), most)
     other = np.minimum(tokens.prompt_at(u[:, 2]), most)
     normal = np.array([normal_quantile(x) for x in u[:, 6]])

@@ -98,6 +98,7 @@ class _Service(_Strict):
     calibration: _Calibration
     kernel: _Kernel
     kv_capacity_tokens: Sourced
+    context_tokens: Sourced | None = None
     weights_gb: Sourced | None = None
     kv_bytes_per_token: Sourced | None = None
     cpus_per_replica: Sourced | None = None
@@ -212,6 +213,7 @@ def _profile(raw: _Service) -> ServiceProfile:
         kv_bytes_per_token=_value(raw.kv_bytes_per_token),
         cpus_per_replica=_value(raw.cpus_per_replica),
         memory_gib_per_replica=_value(raw.memory_gib_per_replica),
+        context_tokens=_value(raw.context_tokens, math.inf),
     )
 
 
