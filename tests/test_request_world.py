@@ -152,7 +152,7 @@ def test_each_load_brings_its_own_requests_and_empty_ones_are_taken_for_one_toke
 def test_what_no_replica_can_ever_hold_is_turned_away_in_both_engines(limit: str, rate_per_s: float) -> None:
     """Half an hour of chat, seed 0, twelve replicas for 2 000 tokens: who is longer is missed, nobody waits for it.
 
-    In a memory of that size a replica has one seat, so that the load is small; the share is then that of 5 400 requests.
+    In a memory of that size a replica has one seat, so the load is small, and the share that of 5 400 requests.
     """
     scenario = get_scenario("chat")
     pool = scenario.cluster.pools[0]

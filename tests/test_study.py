@@ -86,7 +86,10 @@ TRACE = "traces: [{path: a.csv, scenario: chat, %s}]\n" + HPA
         ("scenarios: [chat, chat]\n" + HPA, "the loads chat are listed twice"),
         (RUN + "scalers: [{name: still, knob: [1]}]", "'still' declares no knob"),
         (RUN + "scalers: [{name: hpa, params: {target: 1}}]", "hpa.params.target is the knob"),
-        (TRACE % "scaling: stretch", "traces.0.scaling: got 'stretch', expected 'superpose', 'amplify' or 'both'"),
+        (
+            TRACE % "scaling: stretch",
+            "traces.0.scaling: got 'stretch', expected 'superpose', 'amplify', 'both' or 'recorded'",
+        ),
         (TRACE % "mean_need: -1", "traces.0.mean_need: got -1, expected"),
         (TRACE % "windows_days: {test: [6, 8]}", "windows_days has test; expected at least train and test"),
         (
