@@ -6,35 +6,35 @@ from rlscale.sim.luck import kernel
 
 
 @kernel
-def settle(k, i, count, heap, members):
+def settle(k, i, count, heaps, row, members):
     """Put member `i` where it belongs in a heap of `count`, beginning at place `k`, which is free or its own."""
     due = members[i].due
     while k > 0:
         up = (k - 1) >> 1
-        other = heap[up]
+        other = heaps[row, up]
         if members[other].due <= due:
             break
-        heap[k] = other
+        heaps[row, k] = other
         members[other].place = k
         k = up
     while True:
         down = 2 * k + 1
         if down >= count:
             break
-        if down + 1 < count and members[heap[down + 1]].due < members[heap[down]].due:
+        if down + 1 < count and members[heaps[row, down + 1]].due < members[heaps[row, down]].due:
             down += 1
-        other = heap[down]
+        other = heaps[row, down]
         if members[other].due >= due:
             break
-        heap[k] = other
+        heaps[row, k] = other
         members[other].place = k
         k = down
-    heap[k] = i
+    heaps[row, k] = i
     members[i].place = k
 
 
 @kernel
-def take_out(k, count, heap, members):
+def take_out(k, count, heaps, row, members):
     """Take the member at place `k` out of a heap of `count`; the last one takes its place."""
     if k < count - 1:
-        settle(k, heap[count - 1], count - 1, heap, members)
+        settle(k, heaps[row, count - 1], count - 1, heaps, row, members)

@@ -2,7 +2,7 @@
 
 A prompt is a list of block numbers, each standing for the tokens up to its end, so that two prompts share what their
 lists have in common at the beginning. Blocks live in a part of the memory of their own. Scalar code over the records of
-one cluster; `cache` is (block numbers of all prompts, kept blocks, hash table of these). Knows no queue and no time.
+one cluster; `cache` is (block numbers of all prompts, kept blocks with their hash table). Knows no queue and no time.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ _SHIFT = np.uint64(29)
 @kernel
 def seen_tokens(job, r, replicas, cache, server):
     """Tokens of a prompt that need not be computed again; the last token of a prompt always is."""
-    if server.kept_blocks == 0:
-        return 0.0
     ids = cache[0]
     hits = 0
     while hits < job.blocks and (hits + 1) * server.block_tokens <= job.prompt:
@@ -37,8 +35,6 @@ def seen_tokens(job, r, replicas, cache, server):
 @kernel
 def keep_prompt(job, r, replicas, cache, server):
     """The whole blocks of a prompt stay; its beginning is what goes last."""
-    if server.kept_blocks == 0:
-        return
     ids = cache[0]
     whole = min(job.blocks, int(job.prompt / server.block_tokens))
     for k in range(whole - 1, -1, -1):
@@ -53,12 +49,12 @@ def keep_prompt(job, r, replicas, cache, server):
 @kernel
 def forget(r, replicas, cache):
     """An empty cache, as of a replica that has just started."""
-    table = cache[2]
+    kept = cache[1]
     q = replicas[r]
     q.kept = 0
     q.newest = q.oldest = NOBODY
-    for place in range(table.shape[1]):
-        table[r, place] = 0
+    for place in range(kept.shape[1]):
+        kept[r, place].entry = 0
 
 
 @kernel
@@ -76,11 +72,11 @@ def _home(key, size):
 @kernel
 def _find(key, r, cache):
     """Entry of a kept block, or NOBODY. The table holds entries plus one, and 0 where it is free."""
-    kept, table = cache[1], cache[2]
-    size = table.shape[1]
+    kept = cache[1]
+    size = kept.shape[1]
     place = _home(key, size)
-    while table[r, place] != 0:
-        entry = table[r, place] - 1
+    while kept[r, place].entry != 0:
+        entry = kept[r, place].entry - 1
         if kept[r, entry].key == key:
             return entry
         place = (place + 1) & (size - 1)
@@ -89,7 +85,7 @@ def _find(key, r, cache):
 
 @kernel
 def _insert(key, r, replicas, cache, most):
-    kept, table = cache[1], cache[2]
+    kept = cache[1]
     q = replicas[r]
     if q.kept < most:
         entry = q.kept
@@ -98,11 +94,11 @@ def _insert(key, r, replicas, cache, most):
         entry = q.oldest
         _take_out(kept[r, entry].key, r, cache)
         _unlink(entry, r, replicas, cache)
-    size = table.shape[1]
+    size = kept.shape[1]
     place = _home(key, size)
-    while table[r, place] != 0:
+    while kept[r, place].entry != 0:
         place = (place + 1) & (size - 1)
-    table[r, place] = entry + 1
+    kept[r, place].entry = entry + 1
     kept[r, entry].key = key
     _link(entry, r, replicas, cache)
 
@@ -110,19 +106,19 @@ def _insert(key, r, replicas, cache, most):
 @kernel
 def _take_out(key, r, cache):
     """Close the gap in the table: whoever was pushed past it moves back."""
-    kept, table = cache[1], cache[2]
-    size = table.shape[1]
+    kept = cache[1]
+    size = kept.shape[1]
     place = _home(key, size)
-    while kept[r, table[r, place] - 1].key != key:
+    while kept[r, kept[r, place].entry - 1].key != key:
         place = (place + 1) & (size - 1)
     gap, place = place, (place + 1) & (size - 1)
-    while table[r, place] != 0:
-        home = _home(kept[r, table[r, place] - 1].key, size)
+    while kept[r, place].entry != 0:
+        home = _home(kept[r, kept[r, place].entry - 1].key, size)
         if ((place - home) & (size - 1)) >= ((place - gap) & (size - 1)):
-            table[r, gap] = table[r, place]
+            kept[r, gap].entry = kept[r, place].entry
             gap = place
         place = (place + 1) & (size - 1)
-    table[r, gap] = 0
+    kept[r, gap].entry = 0
 
 
 @kernel

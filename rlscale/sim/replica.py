@@ -13,17 +13,18 @@ from __future__ import annotations
 import math
 
 from rlscale.sim.heaps import settle, take_out
-from rlscale.sim.luck import kernel
+from rlscale.sim.luck import inlined, kernel
 from rlscale.sim.prefix import keep_prompt, seen_tokens
 from rlscale.sim.records import PREFILL
-from rlscale.sim.request_records import NOBODY
+from rlscale.sim.request_records import NOBODY, SOME
 
 FOREVER_S = math.inf
 
 
-@kernel
-def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, given_up):
-    """Put the next run together, or fall idle. `given_up`: takes those that waited too long, (count, ids...)."""
+@inlined
+def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, index):
+    """Put the next run together, or fall idle. The row SOME of `index` takes those that
+    waited too long, their number first."""
     q = replicas[r]
     _preempt(r, replicas, requests, decode, server)
     budget = server.chunk_tokens - q.decoding
@@ -46,8 +47,8 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, given_
         job = requests[i]
         if job.made == 0 and now_s - job.asked_s > timeout_s:
             leave_queue(q, requests)
-            given_up[0] += 1
-            given_up[given_up[0]] = i
+            index[SOME, 0] += 1
+            index[SOME, index[SOME, 0]] = i
             continue
         if q.prefilling + q.decoding >= server.seats:
             break
@@ -63,7 +64,8 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, given_
             break
         leave_queue(q, requests)
         _begin_prompt(i, r, replicas, requests)
-        job.done = seen_tokens(job, r, replicas, cache, server)
+        if server.kept_blocks > 0:
+            job.done = seen_tokens(job, r, replicas, cache, server)
         job.chunk = min(budget, job.to_process - job.done)
         prompts += 1
         tokens += job.chunk
@@ -87,17 +89,17 @@ def begin(now_s, r, timeout_s, replicas, requests, decode, cache, server, given_
     q.due = now_s + run_s(q.passes, q)
 
 
-@kernel
-def end_run(now_s, r, replicas, requests, decode, cache, server, started):
+@inlined
+def end_run(now_s, r, replicas, requests, decode, cache, server, index):
     """The run is over: prompts that are through begin to decode, on a prefill replica those of one token only, which
-    are complete. `started`: takes those with a first token."""
+    are complete. The row SOME of `index` takes those with a first token."""
     q = replicas[r]
     q.iteration += q.passes
     q.held += float(q.passes * q.decoding)
     q.passes = 0
-    started[0] = 0
+    index[SOME, 0] = 0
     if q.prompts > 0:
-        _end_prompts(now_s, r, replicas, requests, decode, cache, server, started)
+        _end_prompts(now_s, r, replicas, requests, decode, cache, server, index)
 
 
 @kernel
@@ -221,8 +223,8 @@ def _begin_prompt(i, r, replicas, requests):
     q.reserved += requests[i].to_process
 
 
-@kernel
-def _end_prompts(now_s, r, replicas, requests, decode, cache, server, started):
+@inlined
+def _end_prompts(now_s, r, replicas, requests, decode, cache, server, index):
     """Prompts move on by their chunks; those that are through have made a token and decode from now on."""
     q = replicas[r]
     before = NOBODY
@@ -240,12 +242,13 @@ def _end_prompts(now_s, r, replicas, requests, decode, cache, server, started):
                 q.fill_tail = before
             q.prefilling -= 1
             q.reserved -= job.to_process
-            keep_prompt(job, r, replicas, cache, server)
+            if server.kept_blocks > 0:
+                keep_prompt(job, r, replicas, cache, server)
             if job.made == 0:
                 job.ttft_s = now_s - job.asked_s
                 job.token_s = now_s
-                started[0] += 1
-                started[started[0]] = i
+                index[SOME, 0] += 1
+                index[SOME, index[SOME, 0]] = i
             job.made += 1
             if server.role != PREFILL or job.output <= 1.0:
                 _decode(i, r, replicas, requests, decode)
@@ -271,7 +274,7 @@ def _decode(i, r, replicas, requests, decode):
         requests[q.last].after = i
     q.last = i
     q.decoding += 1
-    settle(q.decoding - 1, i, q.decoding, decode[r], requests)
+    settle(q.decoding - 1, i, q.decoding, decode, r, requests)
     q.held += job.prompt + job.made
 
 
@@ -281,7 +284,7 @@ def _stop_decoding(i, r, replicas, requests, decode):
     q = replicas[r]
     job = requests[i]
     job.made = q.iteration - job.birth
-    take_out(job.place, q.decoding, decode[r], requests)
+    take_out(job.place, q.decoding, decode, r, requests)
     q.decoding -= 1
     q.held = q.held - (job.prompt + job.made) if q.decoding > 0 else 0.0
     if job.before != NOBODY:

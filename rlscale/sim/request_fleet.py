@@ -12,13 +12,11 @@ from rlscale.sim.node import next_event
 from rlscale.sim.prefix import forget
 from rlscale.sim.records import DRAINING, READY
 from rlscale.sim.request import drain_from, place_waiting, remove
-from rlscale.sim.request_records import DRAINS, GONE, SERVES
+from rlscale.sim.request_records import DRAINS, GONE, OUTSTANDING, SERVES
 
 
 @kernel
-def follow(
-    now_s, c, slots, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers, hist, spec, log
-):
+def follow(now_s, c, slots, flow, replicas, requests, decode, cache, index, servers, hist, spec, log):
     """Bring the replicas in line with their slots; requests move when everybody's state is known."""
     count = slots.shape[1]
     changed = False
@@ -27,7 +25,7 @@ def follow(
         state = slots[r // count, r % count].state
         if state == READY and q.state == GONE:
             q.state = SERVES
-            outstanding[r] = 0
+            index[OUTSTANDING, r] = 0
             forget(r, replicas, cache)
             changed = True
         elif state != READY and q.state == SERVES:
@@ -38,28 +36,26 @@ def follow(
             changed = True
     if not changed:
         return
-    list_ready(replicas, ready, flow, servers)
+    list_ready(replicas, index, flow, servers)
     for r in range(replicas.shape[0]):
         q = replicas[r]
         state = slots[r // count, r % count].state
         if q.moves:
             q.moves = 0
-            drain_from(now_s, r, c, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+            drain_from(now_s, r, c, flow, replicas, requests, decode, cache, index, servers,
                        hist, spec, log)  # fmt: skip
         if q.state == DRAINS and state != DRAINING:
-            remove(now_s, r, spec.requeue != 0, c, flow, replicas, requests, decode, cache, heap, outstanding, ready,
-                   some, servers, hist, spec, log)  # fmt: skip
+            remove(now_s, r, spec.requeue != 0, c, flow, replicas, requests, decode, cache, index, servers, hist,
+                   spec, log)  # fmt: skip
             if state == READY:
                 q.state = SERVES
                 forget(r, replicas, cache)
-                list_ready(replicas, ready, flow, servers)
-    place_waiting(
-        now_s, c, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers, hist, spec, log
-    )
+                list_ready(replicas, index, flow, servers)
+    place_waiting(now_s, c, flow, replicas, requests, decode, cache, index, servers, hist, spec, log)
 
 
 @kernel
-def let_go(now_s, pools, nodes, slots, replicas, outstanding, spec, pool_spec, events):
+def let_go(now_s, pools, nodes, slots, replicas, index, spec, pool_spec, events):
     """Draining replicas that hold nothing any more go."""
     count = slots.shape[1]
     for p in range(pools.shape[0]):
@@ -67,7 +63,7 @@ def let_go(now_s, pools, nodes, slots, replicas, outstanding, spec, pool_spec, e
             continue
         for i in range(count):
             r = p * count + i
-            if slots[p, i].state == DRAINING and replicas[r].state == DRAINS and outstanding[r] == 0:
+            if slots[p, i].state == DRAINING and replicas[r].state == DRAINS and index[OUTSTANDING, r] == 0:
                 lifecycle.drained(now_s, i, p, pools, nodes, slots, spec, pool_spec, events)
                 replicas[r].state = GONE
         pools[p].next_event_s = next_event(nodes[p], slots[p])

@@ -28,7 +28,7 @@ DONE = -1
 
 @kernel
 def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arrivals, replicas, requests, decode,
-                 cache, heap, outstanding, ready, some, cells, classes, hist, scrape, pool_scrape, hist_scrape,
+                 cache, index, cells, classes, hist, scrape, pool_scrape, hist_scrape,
                  events, held, spec, pool_spec, demands, servers, knots, bank, law, given, spans, cursor, block,
                  block_steps, supply, grid, work, degraded, log):  # fmt: skip
     """Up to interval `goal[r]` of the clusters `first` to `last - 1`; DONE, or the cluster that needs more room."""
@@ -37,8 +37,8 @@ def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arr
         while cluster[r].interval < goal[r]:
             if not _interval(
                 frozen, cluster[r], pool[r], node[r], slot[r], flow[r], arrivals[r], replicas[r], requests[r],
-                decode[r], (cache[0], cache[1][r], cache[2][r]), heap[r], outstanding[r], ready[r], some[r], cells,
-                classes, hist[r], scrape[r], pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec,
+                decode[r], (cache[0], cache[1][r]), index[r], cells, classes,
+                hist[r], scrape[r], pool_scrape[r], hist_scrape[r], events[r], held[r], spec[0], pool_spec,
                 demands, servers, knots, bank[load], law[load], given, spans[load], cursor[r], block[load],
                 block_steps, supply, grid, work[load], degraded, log,
             ):  # fmt: skip
@@ -47,10 +47,9 @@ def run_requests(first, last, frozen, goal, cluster, pool, node, slot, flow, arr
 
 
 @kernel
-def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests, decode, cache, heap, outstanding,
-              ready, some, cells, classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec, pool_spec,
-              demands, servers, knots, values, law, given, span, cursor, block, block_steps, supply, grid, work,
-              degraded, log):  # fmt: skip
+def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests, decode, cache, index, cells,
+              classes, hist, scrape, pool_scrape, hist_scrape, events, held, spec, pool_spec, demands, servers, knots,
+              values, law, given, span, cursor, block, block_steps, supply, grid, work, degraded, log):  # fmt: skip
     """One interval, from the sub-step on at which room was short; False where it is short again."""
     h = spec.substep_s
     count = slots.shape[1]
@@ -79,7 +78,7 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
             for p in range(pools.shape[0]):
                 if pools[p].next_event_s <= now_s:
                     lifecycle.advance(now_s, p, pools, nodes, slots, spec, pool_spec, events)
-            follow(now_s, c, slots, flow, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+            follow(now_s, c, slots, flow, replicas, requests, decode, cache, index, servers,
                    hist, spec, log)  # fmt: skip
         while front.waiting > 0 and now_s - requests[front.wait_head].asked_s > spec.timeout_s:
             drop_waiting(c, requests, flow, hist)
@@ -89,13 +88,13 @@ def _interval(frozen, c, pools, nodes, slots, flow, arrivals, replicas, requests
             take_work(frozen, c, pools, spec, pool_spec, kind, demands, work)
             _lengthen(c, pools, replicas, count, demands, kind, h)
         admitted = c.admitted
-        run_until(now_s + h, c, flow, arrivals, replicas, requests, decode, cache, heap, outstanding, ready, some,
+        run_until(now_s + h, c, flow, arrivals, replicas, requests, decode, cache, index,
                   servers, hist, spec, log)  # fmt: skip
         count_running(pools, replicas, count)
         _pace(c.admitted - admitted, pools, demands, kind, h)
         if not frozen:
             keep_books(now_s, c, pools, spec, pool_spec, demands, kind, grid)
-        let_go(now_s + h, pools, nodes, slots, replicas, outstanding, spec, pool_spec, events)
+        let_go(now_s + h, pools, nodes, slots, replicas, index, spec, pool_spec, events)
         if law.continues > 0.0:
             c.thinking += law.continues * (c.finished - finished)
         c.step += 1

@@ -15,7 +15,7 @@ from rlscale.sim.luck import kernel
 from rlscale.sim.naive import NO_TIME, Lifetime, Outcome, largest_kv_tokens
 from rlscale.sim.records import CLUSTER, SPEC, records
 from rlscale.sim.request import drain_from, remove, run_until, serve_from
-from rlscale.sim.request_records import BALANCERS, FLOW, FRONT, REPLICA, REQUEST
+from rlscale.sim.request_records import BALANCERS, FLOW, FRONT, LISTS, REPLICA, REQUEST
 from rlscale.sim.request_tables import FastServer, arrivals_of, begin_empty, blocks_of, cache_of, servers_of
 from rlscale.types import Floats, Ints, Requests
 
@@ -49,37 +49,37 @@ def play(
     count, seats = len(servers), max(one.seats for one in servers)
     replicas, jobs = records((count,), REPLICA), records((n + 1,), REQUEST)
     replicas["pool"] = [kinds.index(one) for one in servers]
-    heap, outstanding, ready = np.zeros((3, count), np.int64)
+    index = np.zeros((LISTS, max(count, n + 2)), np.int64)
     arrivals, spans = arrivals_of([requests])
     ids, block_tokens = blocks_of([requests], arrivals, spans)
     cache = cache_of(ids, (count,), max(one.kept_blocks for one in servers))
-    _play(steps, requeue, cluster, flow, arrivals, replicas, jobs, np.zeros((count, seats), np.int32), cache, heap,
-          outstanding, ready, np.zeros(n + 2, np.int64), servers_of(kinds, block_tokens), np.zeros((3, BINS)), rules,
-          log)  # fmt: skip
+    _play(steps, requeue, cluster, flow, arrivals, replicas, jobs, np.zeros((count, seats), np.int32), cache, index,
+          servers_of(kinds, block_tokens), np.zeros((3, BINS)), rules, log)  # fmt: skip
     end = float(log[np.isfinite(log[:, 2]), 2].max(initial=0.0))
     return Outcome(log[:, 0], np.where(np.isfinite(log[:, 0]), log[:, 1], np.inf), log[:, 2],
                    int(cluster["dropped"][0]), int(cluster["lost"][0]), math.nan, end)  # fmt: skip
 
 
 @kernel
-def _play(steps: Floats, requeue: bool, cluster: Any, flow: Any, arrivals: Any, replicas: Any, requests: Any, decode:
-          Ints, cache: Any, heap: Ints, outstanding: Ints, ready: Ints, some: Ints, servers: Any, hist: Floats, rules:
-          Any, log: Floats) -> None:  # fmt: skip
+def _play(
+    steps: Floats, requeue: bool, cluster: Any, flow: Any, arrivals: Any, replicas: Any, requests: Any, decode: Ints,
+    cache: Any, index: Ints, servers: Any, hist: Floats, rules: Any, log: Floats,
+) -> None:  # fmt: skip
     c, f, spec = cluster[0], flow[0], rules[0]
-    begin_empty(f, replicas, requests, heap)
-    list_ready(replicas, ready, f, servers)
+    begin_empty(f, replicas, requests, index)
+    list_ready(replicas, index, f, servers)
     for k in range(steps.shape[0]):
         now_s, what, r = steps[k, 0], int(steps[k, 1]), int(steps[k, 2])
-        run_until(now_s, c, f, arrivals, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+        run_until(now_s, c, f, arrivals, replicas, requests, decode, cache, index, servers,
                   hist, spec, log)  # fmt: skip
         if what == READY:
-            serve_from(now_s, r, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+            serve_from(now_s, r, c, f, replicas, requests, decode, cache, index, servers,
                        hist, spec, log)  # fmt: skip
         elif what == DRAIN:
-            drain_from(now_s, r, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+            drain_from(now_s, r, c, f, replicas, requests, decode, cache, index, servers,
                        hist, spec, log)  # fmt: skip
         else:
-            remove(now_s, r, requeue, c, f, replicas, requests, decode, cache, heap, outstanding, ready, some,
+            remove(now_s, r, requeue, c, f, replicas, requests, decode, cache, index,
                    servers, hist, spec, log)  # fmt: skip
-    run_until(math.inf, c, f, arrivals, replicas, requests, decode, cache, heap, outstanding, ready, some, servers,
+    run_until(math.inf, c, f, arrivals, replicas, requests, decode, cache, index, servers,
               hist, spec, log)  # fmt: skip

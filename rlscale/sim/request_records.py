@@ -10,6 +10,11 @@ from rlscale.types import Balancer
 GONE, SERVES, DRAINS = 0, 1, 2
 NOBODY = -1  # the end of a list
 
+# Rows of the lists of numbers: replicas as a heap by the end of their run, requests on each of them, those that take
+# requests, and a short list of requests between one kernel and the next.
+BY_END, OUTSTANDING, LISTED, SOME = 0, 1, 2, 3
+LISTS = 4
+
 REPLICA = np.dtype(
     [
         ("state", "i8"), ("pool", "i8"), ("moves", "i8"),  # its queue has to go elsewhere
@@ -73,7 +78,8 @@ ARRIVAL = np.dtype(
 )  # fmt: skip
 
 # A block of a prompt that a replica has seen, among the others by their last use.
-KEPT = np.dtype([("key", "u8"), ("newer", "i8"), ("older", "i8")])
+# `entry` at the hash of a block: where it is kept, plus one.
+KEPT = np.dtype([("key", "u8"), ("newer", "i8"), ("older", "i8"), ("entry", "i8")])
 
 # Balancers. The last one binds a request to the least busy replica only when that has a seat, and holds it back until
 # then: one queue in front of all, which is what the fluid engine assumes.

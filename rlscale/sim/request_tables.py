@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rlscale.errors import ScenarioError
 from rlscale.sim.luck import kernel
 from rlscale.sim.records import ROLES, records
-from rlscale.sim.request_records import ARRIVAL, FRONT, KEPT, NOBODY, SERVER
+from rlscale.sim.request_records import ARRIVAL, BY_END, FRONT, KEPT, NOBODY, SERVER
 from rlscale.types import Ints, IterationLaw, Requests, Role
 
 LAW = ("c0_s", "c1_s", "c2_s", "c3_s", "c4_s")
@@ -77,10 +77,9 @@ def blocks_of(requests: Sequence[Requests | None], arrivals: NDArray[Any], spans
     return ids, float(sizes.pop())
 
 
-def cache_of(ids: Ints, shape: tuple[int, ...], kept: int) -> tuple[Ints, NDArray[Any], NDArray[np.int32]]:
-    """Empty caches of `kept` blocks for replicas of that shape; the tables are half full at most."""
-    size = 2 ** math.ceil(math.log2(2 * kept)) if kept else 1
-    return ids, records((*shape, kept), KEPT), np.zeros((*shape, size), np.int32)
+def cache_of(ids: Ints, shape: tuple[int, ...], kept: int) -> tuple[Ints, NDArray[Any]]:
+    """Empty caches of `kept` blocks for replicas of that shape, with hash tables that are half full at most."""
+    return ids, records((*shape, 2 ** math.ceil(math.log2(2 * kept)) if kept else 1), KEPT)
 
 
 def servers_of(kinds: Sequence[FastServer], block_tokens: float) -> NDArray[Any]:
@@ -96,7 +95,7 @@ def servers_of(kinds: Sequence[FastServer], block_tokens: float) -> NDArray[Any]
 
 
 @kernel
-def begin_empty(flow: Any, replicas: Any, requests: Any, heap: Ints) -> None:
+def begin_empty(flow: Any, replicas: Any, requests: Any, index: Ints) -> None:
     """Of cleared records of a cluster: replicas that hold nothing, empty queues, all request records free."""
     flow[FRONT].free = NOBODY
     add_free(flow, requests, 0)
@@ -107,7 +106,7 @@ def begin_empty(flow: Any, replicas: Any, requests: Any, heap: Ints) -> None:
         q = replicas[r]
         q.due = np.inf
         q.place = r
-        heap[r] = r
+        index[BY_END, r] = r
         q.wait_head = q.wait_tail = q.fill_head = q.fill_tail = q.last = q.newest = q.oldest = NOBODY
 
 

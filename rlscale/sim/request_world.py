@@ -12,9 +12,10 @@ from rlscale.errors import ScenarioError
 from rlscale.sim.dispatch import list_ready
 from rlscale.sim.luck import kernel
 from rlscale.sim.naive import largest_kv_tokens
+from rlscale.sim.prefix import forget
 from rlscale.sim.records import COLUMNS, READY, records
 from rlscale.sim.request_interval import DONE, run_requests
-from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, REPLICA, REQUEST, SERVES
+from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, LISTS, OUTSTANDING, REPLICA, REQUEST, SERVES
 from rlscale.sim.request_tables import FastServer, add_free, arrivals_of, begin_empty, blocks_of, cache_of, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
@@ -54,8 +55,7 @@ class RequestWorld(SimWorld):
         self.arrivals = records((n, SUBSTEP_ROOM), ARRIVAL)
         seats = max(profile.max_seats for profile in profiles)
         self._decode = np.zeros((n, replicas, seats), np.int32)
-        self._heap, self._outstanding, self._ready = (np.zeros((n, replicas), np.int64) for _ in range(3))
-        self._some = np.zeros((n, ROOM + 2), np.int64)  # short lists of requests, between one kernel and the next
+        self._index = np.zeros((n, LISTS, max(replicas, ROOM + 2)), np.int64)
         self._cursor = np.zeros((n, 1), np.int64)
         # The fluid's books of admissions, empty for good: what takes shares out of them finds nothing.
         self._cells = np.zeros((self.pools, 1, COLUMNS))
@@ -82,17 +82,7 @@ class RequestWorld(SimWorld):
             first, last = self._spans[self.cluster["load"][row]]
             begun_s = self.cluster["cell"][row] * self.spec.substep_s
             self._cursor[row, 0] = first + np.searchsorted(self._given["at_s"][first:last], begun_s)
-        _begin_rows(
-            rows,
-            self.slot,
-            self.flow,
-            self.replicas,
-            self.requests,
-            self._heap,
-            self._outstanding,
-            self._ready,
-            self._servers,
-        )
+        _begin_rows(rows, self.slot, self.flow, self.replicas, self.requests, self._cache, self._index, self._servers)
 
     def _run(self, frozen: bool) -> None:
         goal = np.array(self.cluster["interval"]) + 1
@@ -118,9 +108,8 @@ class RequestWorld(SimWorld):
             t = self.tables
             short = run_requests(
                 0, self.n, frozen, goal, self.cluster, self.pool, self.node, self.slot, self.flow, self.arrivals,
-                self.replicas, self.requests, self._decode, self._cache,
-                self._heap, self._outstanding, self._ready, self._some,
-                self._cells, self._classes, self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events,
+                self.replicas, self.requests, self._decode, self._cache, self._index, self._cells,
+                self._classes, self.hist, self.scrape, self.pool_scrape, self.hist_scrape, self.events,
                 self.held, t.spec, t.pool_spec, t.demands, self._servers, self._knots, t.bank, t.law, self._given,
                 self._spans, self._cursor, t.block, t.block_steps, t.supply, t.grid, t.work, t.degraded, self.log,
             )  # fmt: skip
@@ -135,7 +124,9 @@ class RequestWorld(SimWorld):
         wider[:, :room] = self.requests
         self.requests = wider
         self.arrivals = records((n, 2 * self.arrivals.shape[1]), ARRIVAL)
-        self._some = np.zeros((n, 2 * room + 2), np.int64)
+        lists = np.zeros((n, LISTS, max(self._index.shape[2], 2 * room + 2)), np.int64)
+        lists[:, :, : self._index.shape[2]] = self._index
+        self._index = lists
         _add_free(self.flow, self.requests, room)
 
 
@@ -153,26 +144,19 @@ def _knots(laws: Sequence[TokenLaw]) -> NDArray[np.float64]:
 
 @kernel
 def _begin_rows(
-    rows: Ints,
-    slot: Any,
-    flow: Any,
-    replicas: Any,
-    requests: Any,
-    heap: Ints,
-    outstanding: Ints,
-    ready: Ints,
-    servers: Any,
+    rows: Ints, slot: Any, flow: Any, replicas: Any, requests: Any, cache: Any, index: Ints, servers: Any
 ) -> None:
     """Cleared rows: idle replicas where slots are ready."""
     count = slot.shape[2]
     for r in rows:
-        begin_empty(flow[r], replicas[r], requests[r], heap[r])
+        begin_empty(flow[r], replicas[r], requests[r], index[r])
         for k in range(replicas.shape[1]):
             replicas[r, k].pool = k // count
-            outstanding[r, k] = 0
+            index[r, OUTSTANDING, k] = 0
             if slot[r, k // count, k % count].state == READY:
                 replicas[r, k].state = SERVES
-        list_ready(replicas[r], ready[r], flow[r], servers)
+                forget(k, replicas[r], (cache[0], cache[1][r]))
+        list_ready(replicas[r], index[r], flow[r], servers)
 
 
 @kernel
