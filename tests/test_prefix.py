@@ -128,6 +128,19 @@ def test_the_scenario_switches_it_on_and_the_fluid_says_that_it_cannot(tmp_path:
         load_scenario(path)
 
 
+def test_a_world_that_begins_anew_has_seen_nothing() -> None:
+    """The same load twice on one world: the second time ends as the first."""
+    chat = get_scenario("chat")
+    spec = replace(chat.cluster, prefix_cache_share=0.3)
+    load = replace(chat.sample_load("test", 0), law="counts", requests=sessions(3))
+    world, found = RequestWorld(spec, [load], [0], np.array([1])), []
+    for _ in range(2):
+        world.wait()
+        found.append((world.cluster.tobytes(), world.hist.tobytes()))
+        world.reset([0], [0], np.array([1]), [0], [0])
+    assert found[0] == found[1]
+
+
 def mooncake(path: Path, *rows: dict[str, object]) -> Path:
     path.write_text("\n".join(json.dumps(row) for row in rows))
     return path
