@@ -213,8 +213,12 @@ def _without(offer: Offer) -> Offer:
 _KNOB = Knob("headroom", LEVELS, 1.2, "capacity over demand")
 
 SCALERS = {
-    "lp-allocation": ScalerKind(LpAllocation, _KNOB, "forecast demand on the cheapest whole replicas of all pools"),
-    "spot-fallback": ScalerKind(SpotFallback, _KNOB, "over-provisioned spot over zones, on-demand while it is gone"),
+    "lp-allocation": ScalerKind(
+        LpAllocation, _KNOB, "forecast demand on the cheapest whole replicas of all pools", roles=False
+    ),
+    "spot-fallback": ScalerKind(
+        SpotFallback, _KNOB, "over-provisioned spot over zones, on-demand while it is gone", roles=False
+    ),
 }
 
 SEARCH: dict[str, dict[str, tuple[object, ...]]] = {

@@ -77,6 +77,7 @@ SCALERS = {
         CarbonAware,
         Knob("headroom", LEVELS, 1.2, "capacity over demand"),
         "pools by price and carbon, deferrable work in clean hours",
+        roles=False,
     )
 }
 

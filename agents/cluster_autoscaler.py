@@ -241,6 +241,7 @@ SCALERS = {
         stabilisation="unneeded_s",
         native_s=SCAN_S,
         upstream={"target": 0.8, "expander": "least-waste", "scan_s": SCAN_S, "unneeded_s": UNNEEDED_S},
+        roles=False,
     )
 }
 

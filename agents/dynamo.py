@@ -280,6 +280,7 @@ SCALERS = {
             "load_interval_s": LOAD_INTERVAL_S,
             "enable_load_scaling": False,
         },
+        roles=False,
     )
 }
 

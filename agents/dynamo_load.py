@@ -113,6 +113,7 @@ SCALERS = {
             optimization_target="latency",
             load_interval_s=LOAD_INTERVAL_S,
         ),
+        roles=False,
     )
 }
 

@@ -285,6 +285,7 @@ SCALERS = {
             "max_scale_down_rate": DEFAULTS.max_scale_down_rate,
             "scale_down_delay_s": DEFAULTS.scale_down_delay_s,
         },
+        roles=False,
     )
 }
 

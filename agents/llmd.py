@@ -269,6 +269,7 @@ SCALERS = {
         "llm-d's variant autoscaler V1: one replica more or less by spare KV memory and queue",
         native_s=INTERVAL_S,
         upstream=dict(UPSTREAM_DEFAULTS["llm-d-wva V1"]),
+        roles=False,
     ),
     "llmd-v2": ScalerKind(
         LlmdV2,
@@ -276,6 +277,7 @@ SCALERS = {
         "llm-d's variant autoscaler V2: replicas by capacity and demand in tokens, at the least cost",
         native_s=INTERVAL_S,
         upstream=UPSTREAM,
+        roles=False,
     ),
 }
 

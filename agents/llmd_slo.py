@@ -181,6 +181,7 @@ SCALERS = {
         "llm-d's variant autoscaler with a queueing model: replicas that meet TTFT and ITL",
         native_s=INTERVAL_S,
         upstream={"stability_safety_fraction": STABILITY_SAFETY_FRACTION, "interval_s": INTERVAL_S},
+        roles=False,
     )
 }
 

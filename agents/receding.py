@@ -142,6 +142,7 @@ SCALERS = {
         RecedingHorizon,
         Knob("headroom", LEVELS, 1.2, "capacity over demand"),
         "the first step of the cheapest plan along a forecast, start-ups and idle nodes billed",
+        roles=False,
     )
 }
 

@@ -76,6 +76,7 @@ SCALERS = {
         Vertical,
         Knob("headroom", LEVELS, 1.2, "capacity over demand"),
         "the demand on the size of replica that carries it at least cost",
+        roles=False,
     )
 }
 

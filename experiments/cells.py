@@ -20,6 +20,7 @@ from experiments import sources, stats
 from experiments.cases import LoadCase
 from experiments.results import ResultFolder, plain, write_json
 from experiments.study import outside
+from rlscale.errors import ScenarioError
 from rlscale.loop import RunResult, run
 from rlscale.registry import get
 from rlscale.scenario import Scenario
@@ -165,6 +166,9 @@ def build_scaler(setting: Setting, scenario: Scenario, learnt_params: dict[str, 
 
         return load_policy(setting.policy, scenario.limits, **setting.params, **values)
     kind = outside(setting.name) if ":" in setting.name else get("agents", "SCALERS", setting.name, "scaler")
+    if scenario.cluster.has_roles and not kind.roles:
+        raise ScenarioError(f"scaler '{setting.name}' cannot scale the prefill and decode pools of {scenario.name}; "
+                            "leave it out there")  # fmt: skip
     return kind.build(scenario.limits, **(learnt_params or {}), **setting.params, **values)
 
 

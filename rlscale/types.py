@@ -367,6 +367,7 @@ class ScalerKind:
     native_s: float = 0.0  # between two decisions of the product it models; 0: as often as it is asked
     lacks: dict[str, str] = field(default_factory=dict)  # properties of rlscale.checks its model lacks -> why
     lacks_at: dict[str, str] = field(default_factory=dict)  # those lacking with some other settings than the default
+    roles: bool = True  # whether it can scale prefill and decode pools, which share every request
 
 
 @dataclass(frozen=True, slots=True)

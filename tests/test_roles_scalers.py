@@ -11,6 +11,7 @@ from test_roles_fluid import cluster
 
 from agents.hpa_scaler import parts_of
 from envs import get_scenario
+from experiments.cells import Setting, build_scaler
 from rlscale import registry
 from rlscale.actions import Delta
 from rlscale.allocation import allocate_many
@@ -154,3 +155,19 @@ def test_features_of_a_fleet_are_those_of_its_weaker_side(scenario: Scenario) ->
 def test_no_bound_is_claimed_for_pools_that_do_not_replace_one_another(scenario: Scenario) -> None:
     with pytest.raises(ScenarioError, match="has prefill and decode pools"):
         future(scenario, scenario.sample_load("test", 1), 1)
+
+
+def test_scalers_that_know_one_kind_of_replica_are_refused_and_the_others_built(scenario: Scenario) -> None:
+    refused = set()
+    for name, kind in registry.scan("agents", "SCALERS").items():
+        try:
+            build_scaler(Setting(name), scenario, {"table": [1.0] * 168} if name == "scheduled" else None)
+        except ScenarioError as error:
+            assert f"scaler '{name}' cannot scale the prefill and decode pools of chat-disaggregated" in str(error)
+            refused.add(name)
+        else:
+            assert kind.roles
+    assert refused == {
+        "carbon-aware", "cluster-autoscaler", "lp-allocation", "spot-fallback", "receding-horizon", "vertical",
+        "knative", "dynamo", "dynamo-load", "llmd-v1", "llmd-v2", "llmd-queueing",
+    }  # fmt: skip
