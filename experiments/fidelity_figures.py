@@ -178,8 +178,10 @@ def _marks(fig: Figure) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Line2D([], [], linestyle="", marker="o", color=colour, label=f"{count} replica{'s' * (count > 1)}")
-                          for count, colour in FLEETS.items()]  # fmt: skip
+    handles: list[Any] = [
+        Line2D([], [], linestyle="", marker="o", color=colour, label=f"{count} replica{'s' * (count > 1)}")
+        for count, colour in FLEETS.items()
+    ]
     handles += [
         Line2D([], [], linestyle="", marker=mark, color=MUTED, label=f"CV {cv:g}") for cv, mark in MARKS.items()
     ]
