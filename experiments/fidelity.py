@@ -1,4 +1,4 @@
-"""How far the engines can be trusted, rung by rung of the ladder, and one report of all. Names the comparisons only."""
+"""How far the engines can be trusted, rung by rung of the ladder, and one report of all."""
 
 from __future__ import annotations
 
