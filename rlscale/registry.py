@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from typing import Any
 
@@ -25,9 +26,15 @@ def scan(package: str, table: str) -> dict[str, Any]:
         clash = found.keys() & declared.keys()
         assert not clash, f"{package}.{module_info.name} declares {clash} a second time"
         found.update(declared)
-    for point in metadata.entry_points(group=f"rlscale.{table.lower()}"):
+    for point in _installed(f"rlscale.{table.lower()}"):
         found.setdefault(point.name, point)
     return found
+
+
+@cache
+def _installed(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """Entry points of a group. Once per process: reading what every installed distribution declares takes 10 ms."""
+    return tuple(metadata.entry_points(group=group))
 
 
 def get(package: str, table: str, name: str, what: str) -> Any:
