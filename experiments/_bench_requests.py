@@ -14,7 +14,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ import numpy as np
 
 from experiments.page import page
 from rlscale.errors import ResultError
-from rlscale.sim.laws import demand, iteration_s
-from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import play
+from rlscale.sim.laws import demand
+from rlscale.sim.naive import Lifetime, Oracle
+from rlscale.sim.request_play import play, twin
 from rlscale.sim.request_tables import FastServer
 from rlscale.types import Floats, Requests
 
@@ -156,7 +155,7 @@ def _slower(server: FastServer, saturation_per_s: float) -> dict[str, float]:
         began = time.process_time()
         fast = play(server, lives, requests)
         compiled.append(time.process_time() - began)
-    slow = Server(partial(iteration_s, server.law), server.seats, server.kv_capacity_tokens, server.chunk_tokens)
+    slow = twin(server)
     began = time.process_time()
     oracle = Oracle(slow, lives).run(requests)
     oracle_s = time.process_time() - began

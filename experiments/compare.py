@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from experiments import collect, sources
 from experiments.bounds import bounds, with_regret
@@ -28,7 +28,7 @@ from experiments.tuning import job_of, read_front, trials_within, tune, tuned_pa
 from rlscale.errors import ResultError, ScenarioError, TraceError
 from rlscale.registry import scan
 from rlscale.scenario import check_unloaded
-from rlscale.sim.worlds import ENGINES
+from rlscale.types import Engine
 
 DEFAULT_SCENARIO = "chat"
 TRAIN_SEEDS = 3
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (default: one per core)")
     parser.add_argument("--tuned", type=int, metavar="INTERVALS", help="tune every rule on the training loads within a "
                         "budget of simulated control intervals per load, instead of sweeping its knob")  # fmt: skip
-    parser.add_argument("--engine", choices=tuple(ENGINES), help="fluid (default) or request: every single request")
+    parser.add_argument("--engine", choices=get_args(Engine), help="fluid (default) or request: every single request")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in --out")
 
 

@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments import fidelity_ranking
 from experiments.fidelity_page import finished, write_page
 from rlscale.errors import ResultError, RlscaleError
 
 OUT, CACHE, TABLES = Path("results/fidelity"), Path(".cache/oracle"), Path("../shared/profiles")
 FIT = "fit"
+RANKED = (
+    "fixed", "scheduled", "headroom", "headroom-held", "holt", "smoothing", "autopilot", "square-root", "token-backlog",
+    "threshold", "hpa", "keda", "knative", "ray-serve", "aibrix-apa", "aws-target-tracking", "llmd-v2",
+)  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cache", type=Path, default=CACHE, help="of steady, step, fit: the oracle's cells (%(default)s)"
     )
     parser.add_argument("--profiles", type=Path, default=TABLES, help="of hardware: measured tables (%(default)s)")
-    fidelity_ranking.add_arguments(parser)
+    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="of ranking; default: all the engine can run")
+    parser.add_argument("--scalers", nargs="+", metavar="NAME", default=list(RANKED),
+                        help=f"of ranking; default {len(RANKED)} rules")  # fmt: skip
+    parser.add_argument("--seeds", type=int, default=2, help="of ranking: test loads per scenario (default 2)")
+    parser.add_argument("--resume", action="store_true", help="of ranking: go on with an interrupted one")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,6 +116,8 @@ def _grid(args: argparse.Namespace) -> None:
 
 
 def _ranking(args: argparse.Namespace) -> None:
+    from experiments import fidelity_ranking
+
     fidelity_ranking.run(args)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from experiments.fidelity_errors import apart
 from experiments.figures import STYLE
 from experiments.svg import INK, MUTED
 
@@ -90,7 +91,7 @@ def by_case(rows: Sequence[Row], engines: Mapping[str, str], goals: Mapping[str,
         for ax, (key, title) in zip(axes, ERRORS, strict=True):
             for offset, (prefix, label), colour in zip((-0.14, 0.14), engines.items(), (BLUE, ORANGE), strict=True):
                 for row in rows:
-                    error = _apart(row[f"fluid_{key}"], row[f"{prefix}_{key}"], key)
+                    error = apart(key, row[f"fluid_{key}"], row[f"{prefix}_{key}"])
                     y = len(cases) - 1 - cases.index(row["case"]) + offset
                     ax.plot(float(np.clip(error, -FARTHEST, FARTHEST)), y, "o", markersize=4, color=colour, alpha=0.6,
                             markeredgewidth=0, label=label)  # fmt: skip
@@ -158,14 +159,6 @@ def ranking(ranks: Sequence[Row], rows: Sequence[Row]) -> str:
 def _case(row: Row) -> str:
     model = row["model"].replace("M/M/c", f"M/M/{row['servers']}")
     return f"{model}, load {row['load']:g}"
-
-
-def _apart(mine: float, theirs: float, key: str) -> float:
-    if key == "attainment":
-        return mine - theirs
-    if math.isinf(mine) or math.isinf(theirs):
-        return 0.0 if mine == theirs else math.copysign(FARTHEST, 1.0 if math.isinf(mine) else -1.0)
-    return mine / theirs - 1.0
 
 
 def _goal(ax: Axes, goal: float | None) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from agents.hpa import SCALERS
 from envs import get_scenario
+from experiments.fidelity_errors import apart
 from experiments.fidelity_grid_report import report
 from experiments.fidelity_steady import CVS, LOADS, REPLICAS, saturation_per_s
 from experiments.results import write_csv, write_json, write_text
@@ -138,26 +139,13 @@ def arrivals(point: Point, seed: int) -> Load:
 
 def row(half: str, point: Point, found: dict[str, Floats]) -> dict[str, Any]:
     """Values of both engines, errors of the fluid, and whether they keep the goals."""
-    apart = dict(zip(MEASURES, errors(found["fluid"], found["request"]), strict=True))
     values = {f"{engine}_{name}": float(found[engine][i]) for engine in ENGINES for i, name in enumerate(MEASURES)}
-    keeps = all(abs(apart[name]) <= goal for name, goal in GOALS.items())
+    errors = {name: apart(name, values[f"fluid_{name}"], values[f"request_{name}"]) for name in MEASURES}
+    keeps = all(abs(errors[name]) <= goal for name, goal in GOALS.items())
     return {
         "half": half, "load": point.load, "cv": point.cv, "replicas": point.replicas, "startup_s": point.startup_s,
-        **values, **{f"error_{name}": value for name, value in apart.items()}, "within": keeps,
+        **values, **{f"error_{name}": value for name, value in errors.items()}, "within": keeps,
     }  # fmt: skip
-
-
-def errors(fluid: Floats, request: Floats) -> list[float]:
-    """Relative errors, of attainment the difference. Percentiles that are infinite in both are equal, in one apart."""
-    found = []
-    for name, mine, theirs in zip(MEASURES, fluid, request, strict=True):
-        if name == "attainment":
-            found.append(float(mine - theirs))
-        elif math.isinf(mine) or math.isinf(theirs):
-            found.append(0.0 if mine == theirs else math.copysign(1.0, 1.0 if math.isinf(mine) else -1.0))
-        else:
-            found.append(float(mine / theirs - 1.0))
-    return found
 
 
 def bands(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from experiments import fidelity_figures as figures
 from experiments.fidelity_words import WORDS
@@ -35,15 +34,8 @@ def write_page(out: Path, left_out: Mapping[str, str]) -> Path:
         if not (folder / FIGURE).exists():
             write_text(folder / FIGURE, FIGURES[name](folder, found))
         command = found["command"] if "command" in found else found["provenance"]["command"]
-        parts.append(
-            {
-                "name": name,
-                "title": title,
-                "words": words(found),
-                "command": command,
-                "figure": Markup((folder / FIGURE).read_text().split("?>", 1)[-1]),
-            }
-        )
+        parts.append({"name": name, "title": title, "words": words(found), "command": command,
+                      "figure": f"{name}/{FIGURE}"})  # fmt: skip
     environment = Environment(loader=PackageLoader("experiments", "."), autoescape=True, undefined=StrictUndefined,
                               trim_blocks=True, lstrip_blocks=True)  # fmt: skip
     write_text(out / "report.md", _markdown(parts))
@@ -56,7 +48,7 @@ def _markdown(parts: list[dict[str, Any]]) -> str:
     for part in parts:
         lines += [f"## {part['title']}", "", str(part["words"]), ""]
         if part["figure"] is not None:
-            lines += [f"![{part['title']}]({part['name']}/{FIGURE})", "",
+            lines += [f"![{part['title']}]({part['figure']})", "",
                       f"`{part['command']}`, [tables]({part['name']}/report.md)", ""]  # fmt: skip
     return "\n".join(lines)
 

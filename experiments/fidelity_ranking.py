@@ -36,10 +36,6 @@ from rlscale.registry import get
 from rlscale.scenario import Scenario
 from rlscale.types import Floats
 
-SCALERS = (
-    "fixed", "scheduled", "headroom", "headroom-held", "holt", "smoothing", "autopilot", "square-root", "token-backlog",
-    "threshold", "hpa", "keda", "knative", "ray-serve", "aibrix-apa", "aws-target-tracking", "llmd-v2",
-)  # fmt: skip
 TRAIN_SEED = 0
 BLOCK_S = 3600.0
 TARGET = 0.9
@@ -64,15 +60,6 @@ class Run:
         """Hash of everything that defines it."""
         data = asdict(self) | {"hash": sources.base(self.scenario).hash}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Flags of `fidelity ranking`."""
-    parser.add_argument("--scenarios", nargs="+", metavar="NAME", help="of ranking; default: all the engine can run")
-    parser.add_argument("--scalers", nargs="+", metavar="NAME", default=list(SCALERS),
-                        help=f"of ranking; default {len(SCALERS)} rules")  # fmt: skip
-    parser.add_argument("--seeds", type=int, default=2, help="of ranking: test loads per scenario (default 2)")
-    parser.add_argument("--resume", action="store_true", help="of ranking: go on with an interrupted one")
 
 
 def run(args: argparse.Namespace) -> None:

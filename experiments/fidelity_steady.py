@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.fidelity_errors import apart
 from experiments.fidelity_report import in_words
 from rlscale.errors import ResultError
 from rlscale.sim.histogram import quantile
@@ -192,16 +193,8 @@ def judge(cache: Path, out: Path) -> dict[str, Any]:
 
 
 def errors(fluid: Floats, truth: Floats) -> list[float]:
-    """Relative errors; of the attainment the difference. Both infinite counts as equal, one infinite as 100 %."""
-    found = []
-    for name, mine, theirs in zip(MEASURES, fluid, truth, strict=True):
-        if name == "attainment":
-            found.append(float(mine - theirs))
-        elif math.isinf(mine) or math.isinf(theirs):
-            found.append(0.0 if math.isinf(mine) and math.isinf(theirs) else 1.0)
-        else:
-            found.append(float(mine / theirs - 1.0))
-    return found
+    """(5,) errors of the measures."""
+    return [apart(name, float(a), float(b)) for name, a, b in zip(MEASURES, fluid, truth, strict=True)]
 
 
 def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from experiments.cases import ANY, LoadCase, ScalerCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError, nearest
 from rlscale.registry import get, scan
-from rlscale.types import ScalerKind
+from rlscale.types import Engine, ScalerKind
 
 POLICY = "policy:"
 SCENARIO = "{scenario}"  # in a policy's path: the name of the scenario that the load belongs to
@@ -105,7 +105,7 @@ class Study(_Strict):
     scalers: Annotated[list[Annotated[ScalerEntry, _named("name")]], _ALL] = Field(min_length=1)
     seeds: Seeds = Seeds()
     targets: list[Share] = Field(default_factory=lambda: list(TARGETS), min_length=1)
-    engine: Literal["fluid", "request"] = "fluid"
+    engine: Engine = "fluid"
     resamples: Annotated[int, Field(ge=100, le=100_000)] = 2000
 
     @model_validator(mode="after")

@@ -14,11 +14,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from experiments.run_folder import RunFolder
 from rlscale.errors import PolicyError, ScenarioError
-from rlscale.sim.worlds import ENGINES
+from rlscale.types import Engine
 
 WORKERS = 2
 ALGOS = ("ppo", "dqn")
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=WORKERS, help="processes for several seeds (default 2)")
     parser.add_argument("-n", "--n-timesteps", type=int, default=None, help="environment steps per seed")
     parser.add_argument("--n-envs", type=int, default=None, help="clusters that run side by side")
-    parser.add_argument("--engine", choices=tuple(ENGINES), default="fluid", help="fluid (default), or request: every "
-                        "single request, for policies that go on from the fluid")  # fmt: skip
+    parser.add_argument("--engine", choices=get_args(Engine), default="fluid", help="fluid (default), or request: "
+                        "every single request, for policies that go on from the fluid")  # fmt: skip
     parser.add_argument("--start-from", type=Path, metavar="FOLDER", help="go on from what an earlier training of the "
                         "same algorithm learnt, seed by seed")  # fmt: skip
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")

@@ -19,6 +19,7 @@ from rlscale.parts import Actuator, Admission, Energy, Failures, Shortage, SpotM
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Balancer = Literal["round-robin", "least-outstanding", "power-of-two", "consistent-hash", "gateway-queue"]
+Engine = Literal["fluid", "request"]  # see rlscale.sim.worlds
 Role = Literal["both", "prefill", "decode"]  # which part of a request the replicas of a pool do
 
 DAY_S, WEEK_S = 86_400.0, 604_800.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,8 @@ import pytest
 from envs import get_scenario
 from rlscale.errors import RlscaleError, ScenarioError
 from rlscale.scenario import load_scenario
-from rlscale.sim.laws import iteration_s
-from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import play
+from rlscale.sim.naive import Lifetime, Oracle
+from rlscale.sim.request_play import play, twin
 from rlscale.sim.request_tables import FastServer
 from rlscale.sim.request_world import RequestWorld
 from rlscale.sim.world import SimWorld
@@ -55,9 +53,9 @@ def both(seed: int, kept_blocks: int) -> tuple[Floats, Floats]:
     lives = [Lifetime(), Lifetime(float(g.uniform(0.0, 2.0)), float(g.uniform(4.0, 8.0)), 0.5), Lifetime(3.0)]
     chunk = float(g.choice([64.0, 512.0]))
     rules = {"timeout_s": float(g.choice([np.inf, 1.0])), "requeue": bool(g.integers(2))}
-    fast = play(FastServer(LAW, 16, kv, chunk, kept_blocks=kept_blocks), lives, requests, **rules)  # type: ignore[arg-type]
-    slow = Oracle(Server(partial(iteration_s, LAW), 16, kv, chunk, kept_blocks=kept_blocks), lives,
-                  **rules).run(requests)  # type: ignore[arg-type]  # fmt: skip
+    server = FastServer(LAW, 16, kv, chunk, kept_blocks=kept_blocks)
+    fast = play(server, lives, requests, **rules)  # type: ignore[arg-type]
+    slow = Oracle(twin(server), lives, **rules).run(requests)  # type: ignore[arg-type]
     assert (fast.dropped, fast.lost) == (slow.dropped, slow.lost)
     np.testing.assert_allclose(fast.e2e_s, slow.e2e_s, rtol=1e-8)
     return fast.ttft_s, slow.ttft_s

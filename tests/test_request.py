@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
-from rlscale.sim.laws import iteration_s
-from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import play
+from rlscale.sim.naive import Lifetime, Oracle
+from rlscale.sim.request_play import play, twin
 from rlscale.sim.request_tables import FastServer
 from rlscale.types import IterationLaw, Requests
 
@@ -47,7 +45,7 @@ def case(seed: int) -> tuple[FastServer, Requests, list[Lifetime], dict[str, obj
 
 def check(seed: int) -> None:
     server, requests, lives, rules = case(seed)
-    slow = Server(partial(iteration_s, server.law), server.seats, server.kv_capacity_tokens, server.chunk_tokens)
+    slow = twin(server)
     want = Oracle(slow, lives, **rules).run(requests)  # type: ignore[arg-type]
     got = play(server, lives, requests, **rules)  # type: ignore[arg-type]
     finished = np.isfinite(want.e2e_s)
@@ -78,7 +76,7 @@ def test_a_request_goes_where_its_memory_is_or_waits_for_such_a_replica() -> Non
         kinds = [
             replace(server, kv_capacity_tokens=float(kv)) for kv in g.choice([300.0, 1000.0, 20_000.0], len(lives))
         ]
-        slow = [Server(partial(iteration_s, s.law), s.seats, s.kv_capacity_tokens, s.chunk_tokens) for s in kinds]
+        slow = [twin(one) for one in kinds]
         want = Oracle(slow, lives, **rules).run(requests)  # type: ignore[arg-type]
         got = play(kinds, lives, requests, **rules)  # type: ignore[arg-type]
         np.testing.assert_allclose(got.e2e_s, want.e2e_s, rtol=1e-8)
@@ -91,7 +89,7 @@ def test_a_queue_at_the_gateway_is_first_in_first_out_over_all_replicas() -> Non
         server, requests, lives, _ = case(seed)
         server = replace(server, seats=1, kv_capacity_tokens=math.inf)
         stay = [Lifetime(life.ready_s) for life in lives]
-        slow = Server(partial(iteration_s, server.law), 1, math.inf, server.chunk_tokens)
+        slow = twin(server)
         want = Oracle(slow, stay, queue="service").run(requests)
         got = play(server, stay, requests, balancing="gateway-queue")
         np.testing.assert_allclose(np.sort(got.e2e_s + requests.arrival_s), np.sort(want.e2e_s + requests.arrival_s))

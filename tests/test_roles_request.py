@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 import pytest
 
 from rlscale.parts import Transfer
-from rlscale.sim.laws import iteration_s
-from rlscale.sim.naive import Lifetime, Oracle, Server
-from rlscale.sim.request_play import play
+from rlscale.sim.naive import Lifetime, Oracle
+from rlscale.sim.request_play import play, twin
 from rlscale.sim.request_tables import FastServer
 from rlscale.types import IterationLaw, Requests, Role
 
@@ -54,7 +52,7 @@ def case(seed: int) -> tuple[list[FastServer], Requests, list[Lifetime], dict[st
 def check(seed: int) -> tuple[int, int]:
     """Returns how many were dropped and lost."""
     servers, requests, lives, rules = case(seed)
-    slow = [Server(partial(iteration_s, s.law), s.seats, s.kv_capacity_tokens, s.chunk_tokens, s.role) for s in servers]
+    slow = [twin(one) for one in servers]
     want = Oracle(slow, lives, **rules).run(requests)  # type: ignore[arg-type]
     got = play(servers, lives, requests, **rules)  # type: ignore[arg-type]
     finished = np.isfinite(want.e2e_s)

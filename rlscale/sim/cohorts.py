@@ -16,6 +16,15 @@ SHORTEST_PASS = 0.8  # a request's mean pass is never below this share of the pr
 
 
 @inlined
+def arrived_in(x, j, c, queue):
+    """Sub-step, not before j, in which the x-th request arrived; the present one for those still to come."""
+    mask = queue.shape[0] - 1
+    while j < c.step and queue[j & mask] < x:
+        j += 1
+    return j
+
+
+@inlined
 def waited(x, j, position, c, queue, h, more_behind):
     """Queueing time of the x-th request, which arrived in sub-step j: first in first out, linear inside a cell."""
     mask = queue.shape[0] - 1

@@ -11,6 +11,7 @@ import numpy as np
 
 from rlscale.sim import luck
 from rlscale.sim.luck import kernel
+from rlscale.sim.prefix import forget
 from rlscale.sim.records import DECODE
 from rlscale.sim.request_records import (
     BACK,
@@ -46,6 +47,14 @@ def list_ready(replicas, index, flow, servers):
         if replicas[r].state == SERVES and servers[replicas[r].pool].role == DECODE:
             index[LISTED, count] = r
             count += 1
+
+
+@kernel
+def take_up(r, replicas, index, cache):
+    """A replica begins to serve, empty; `list_ready` is to follow."""
+    replicas[r].state = SERVES
+    index[OUTSTANDING, r] = 0
+    forget(r, replicas, cache)
 
 
 @kernel

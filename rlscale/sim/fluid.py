@@ -16,7 +16,7 @@ import math
 
 from rlscale.sim import lifecycle, luck
 from rlscale.sim.books import keep_books, scrape_fleet
-from rlscale.sim.cohorts import SHORTEST_PASS, complete, waited
+from rlscale.sim.cohorts import SHORTEST_PASS, arrived_in, complete, waited
 from rlscale.sim.company import companions
 from rlscale.sim.fleet import apply_targets, change_supply, drain, fail, lose_draining
 from rlscale.sim.fluid_roles import serve_roles
@@ -313,7 +313,6 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
     table = point[kind, p, c.step & (SETS - 1)]
     budget = max(pool_spec.chunk_tokens - b, 0.1 * pool_spec.chunk_tokens)
     backlog = c.queued - first - admitted > 0.0 or c.head < c.step
-    mask = queue.shape[0] - 1
     j = c.head
     ok = 0.0
     total = 0.0
@@ -322,8 +321,7 @@ def _first_tokens(part, admitted, first, c, p, queue, hist, spec, pool_spec, kin
         wait = 0.0
         if backlog:
             x = first + table[k, 6] * admitted
-            while j < c.step and queue[j & mask] < x:
-                j += 1
+            j = arrived_in(x, j, c, queue)
             wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         others = paced if wait > 0.0 else burst  # what leaves a queue is admitted evenly
         tokens = n
@@ -360,12 +358,10 @@ def _one_by_one(part, admitted, first, c, p, q, queue, hist, spec, pool_spec, ki
     mean = 0.5 * (burstiness + pool_spec.service_cv2) * d.w * delayed / (servers * (1.0 - rho))
     table = point[kind, p, c.step & (SETS - 1)]
     weight = part / POINTS
-    mask = queue.shape[0] - 1
     j = c.head
     for k in range(POINTS):
         x = first + table[k, 6] * admitted
-        while j < c.step and queue[j & mask] < x:
-            j += 1
+        j = arrived_in(x, j, c, queue)
         wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         if table[k, 2] < delayed:
             wait += mean / delayed * table[k, 5]

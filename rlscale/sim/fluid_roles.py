@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from rlscale.sim import luck
-from rlscale.sim.cohorts import SHORTEST_PASS, complete, waited
+from rlscale.sim.cohorts import SHORTEST_PASS, arrived_in, complete, waited
 from rlscale.sim.histogram import bin_of
 from rlscale.sim.luck import inlined, kernel
 from rlscale.sim.records import (
@@ -146,14 +146,13 @@ def _first_tokens(part, admitted, c, p, queue, hist, spec, pool_spec, kind, d, p
     """
     h = spec.substep_s
     table = point[kind, p, c.step & (SETS - 1)]
-    first, mask = c.left, queue.shape[0] - 1
+    first = c.left
     weight = part / POINTS
     j = c.head
     good = total = 0.0
     for k in range(POINTS):
         x = first + table[k, 6] * admitted
-        while j < c.step and queue[j & mask] < x:
-            j += 1
+        j = arrived_in(x, j, c, queue)
         wait = waited(x, j, table[k, 6], c, queue, h, first + admitted < c.queued)
         if table[k, 2] < delayed:
             wait = max(wait, wait_s * table[k, 5])

@@ -7,11 +7,10 @@ the records of one cluster. Knows no nodes, no targets and no observations.
 
 from __future__ import annotations
 
-from rlscale.sim.dispatch import choose, list_ready, room_for
+from rlscale.sim.dispatch import choose, list_ready, room_for, take_up
 from rlscale.sim.heaps import settle
 from rlscale.sim.histogram import INF_BIN
 from rlscale.sim.luck import inlined, kernel
-from rlscale.sim.prefix import forget
 from rlscale.sim.records import DECODE, PREFILL
 from rlscale.sim.replica import FOREVER_S, begin, end_run, has_kv, join_queue, leave_queue, next_finished, shorten
 from rlscale.sim.request_outcomes import drop, finish, first_token
@@ -61,9 +60,7 @@ def run_until(until_s, c, flow, arrivals, replicas, requests, decode, cache, ind
 def serve_from(now_s, r, c, flow, replicas, requests, decode, cache, index, servers, hist,
                spec, log):  # fmt: skip
     """A replica takes requests from now on, those first that found none."""
-    replicas[r].state = SERVES
-    index[OUTSTANDING, r] = 0
-    forget(r, replicas, cache)
+    take_up(r, replicas, index, cache)
     list_ready(replicas, index, flow, servers)
     place_waiting(now_s, c, flow, replicas, requests, decode, cache, index, servers, hist, spec, log)
 

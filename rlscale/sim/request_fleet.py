@@ -6,10 +6,9 @@ Slot `i` of pool `p` is replica `p * slots + i`. Scalar code over the records of
 from __future__ import annotations
 
 from rlscale.sim import lifecycle
-from rlscale.sim.dispatch import list_ready
+from rlscale.sim.dispatch import list_ready, take_up
 from rlscale.sim.luck import kernel
 from rlscale.sim.node import next_event
-from rlscale.sim.prefix import forget
 from rlscale.sim.records import DRAINING, READY
 from rlscale.sim.request import drain_from, place_waiting, remove
 from rlscale.sim.request_records import DRAINS, GONE, OUTSTANDING, SERVES
@@ -24,9 +23,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, cache, index, serv
         q = replicas[r]
         state = slots[r // count, r % count].state
         if state == READY and q.state == GONE:
-            q.state = SERVES
-            index[OUTSTANDING, r] = 0
-            forget(r, replicas, cache)
+            take_up(r, replicas, index, cache)
             changed = True
         elif state != READY and q.state == SERVES:
             q.state = DRAINS
@@ -48,8 +45,7 @@ def follow(now_s, c, slots, flow, replicas, requests, decode, cache, index, serv
             remove(now_s, r, spec.requeue != 0, c, flow, replicas, requests, decode, cache, index, servers, hist,
                    spec, log)  # fmt: skip
             if state == READY:
-                q.state = SERVES
-                forget(r, replicas, cache)
+                take_up(r, replicas, index, cache)
                 list_ready(replicas, index, flow, servers)
     place_waiting(now_s, c, flow, replicas, requests, decode, cache, index, servers, hist, spec, log)
 

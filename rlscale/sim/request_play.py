@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import numpy as np
 from rlscale.parts import Transfer
 from rlscale.sim.dispatch import list_ready
 from rlscale.sim.histogram import BINS
+from rlscale.sim.laws import iteration_s
 from rlscale.sim.luck import kernel
-from rlscale.sim.naive import NO_TIME, Lifetime, Outcome, largest_kv_tokens
+from rlscale.sim.naive import NO_TIME, Lifetime, Outcome, Server, largest_kv_tokens
 from rlscale.sim.records import CLUSTER, SPEC, records
 from rlscale.sim.request import drain_from, remove, run_until, serve_from
 from rlscale.sim.request_records import BALANCERS, FLOW, FRONT, LISTS, REPLICA, REQUEST
@@ -58,6 +60,12 @@ def play(
     end = float(log[np.isfinite(log[:, 2]), 2].max(initial=0.0))
     return Outcome(log[:, 0], np.where(np.isfinite(log[:, 0]), log[:, 1], np.inf), log[:, 2],
                    int(cluster["dropped"][0]), int(cluster["lost"][0]), math.nan, end)  # fmt: skip
+
+
+def twin(server: FastServer) -> Server:
+    """The same replica for the oracle."""
+    return Server(partial(iteration_s, server.law), server.seats, server.kv_capacity_tokens, server.chunk_tokens,
+                  server.role, server.kept_blocks, server.context_tokens)  # fmt: skip
 
 
 @kernel

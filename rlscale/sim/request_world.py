@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.errors import ScenarioError
-from rlscale.sim.dispatch import list_ready
+from rlscale.sim.dispatch import list_ready, take_up
 from rlscale.sim.luck import kernel
 from rlscale.sim.naive import largest_kv_tokens
-from rlscale.sim.prefix import forget
 from rlscale.sim.records import COLUMNS, READY, records
 from rlscale.sim.request_interval import DONE, run_requests
-from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, LISTS, OUTSTANDING, REPLICA, REQUEST, SERVES
+from rlscale.sim.request_records import ARRIVAL, BALANCERS, FLOW, FRONT, LISTS, REPLICA, REQUEST
 from rlscale.sim.request_tables import FastServer, add_free, arrivals_of, begin_empty, blocks_of, cache_of, servers_of
 from rlscale.sim.tables import CLASSES
 from rlscale.sim.world import SimWorld
@@ -152,10 +151,8 @@ def _begin_rows(
         begin_empty(flow[r], replicas[r], requests[r], index[r])
         for k in range(replicas.shape[1]):
             replicas[r, k].pool = k // count
-            index[r, OUTSTANDING, k] = 0
             if slot[r, k // count, k % count].state == READY:
-                replicas[r, k].state = SERVES
-                forget(k, replicas[r], (cache[0], cache[1][r]))
+                take_up(k, replicas[r], index[r], (cache[0], cache[1][r]))
         list_ready(replicas[r], index[r], flow[r], servers)
 
 
