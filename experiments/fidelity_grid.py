@@ -5,6 +5,9 @@ the other half. It never scales in, or small differences would decide whether a 
 has its steady part, its wait for replicas and its backlog, and decisions follow metrics of the engine itself. Both
 engines meet the same arrivals: the request engine every single one, the fluid their counts per second. What is compared
 is the mean over the seeds.
+
+The fluid runs twice: with an HPA of its own, which is what is judged, and led by the targets of the request engine's
+HPA, which tells its errors of latency from those of a decision taken one reading earlier or one replica short.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import concurrent.futures
 import itertools
 import math
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -27,9 +30,10 @@ from experiments.fidelity_errors import apart
 from experiments.fidelity_grid_report import report
 from experiments.fidelity_steady import CVS, LOADS, REPLICAS, saturation_per_s
 from experiments.results import write_csv, write_json, write_text
+from rlscale.loop import RunResult
 from rlscale.loop import run as run_loop
 from rlscale.scenario import Scenario
-from rlscale.types import DelayLaw, Floats, Load, Requests
+from rlscale.types import Decision, DelayLaw, Floats, Load, Observation, Requests, Scaler
 from rlscale.workloads.statistics import window_counts
 from rlscale.workloads.tokens import CHAT
 
@@ -39,7 +43,7 @@ DOUBLES_S, END_S = 600.0, 2400.0
 MEASURES = ("ttft_mean", "ttft_p99", "tpot_mean", "attainment", "cost")
 GOALS = {"ttft_mean": 0.10, "ttft_p99": 0.20, "attainment": 0.01, "cost": 0.01}
 WITHIN = 0.90  # share of the cells that should keep all goals
-ENGINES = ("fluid", "request")
+RUNS = ("fluid", "led", "request")
 COMMAND = "python -m experiments fidelity grid"
 
 
@@ -89,20 +93,47 @@ def write(rows: Sequence[dict[str, Any]], out: Path) -> None:
 
 
 def measured(point: Point) -> dict[str, Floats]:
-    """(measures,) by engine: means over the seeds."""
+    """(measures,) by run: means over the seeds."""
     scenario = cluster(point.cv, point.replicas, point.startup_s)
-    loads = [arrivals(point, seed) for seed in SEEDS]
-    return {
-        engine: np.mean([once(scenario, load, seed, engine) for seed, load in enumerate(loads)], axis=0)
-        for engine in ENGINES
-    }
+    found: dict[str, list[list[float]]] = {name: [] for name in RUNS}
+    for seed in SEEDS:
+        load = arrivals(point, seed)
+        truth = once(scenario, hpa(scenario), load, seed, "request")
+        found["request"].append(measures(truth))
+        found["fluid"].append(measures(once(scenario, hpa(scenario), load, seed, "fluid")))
+        found["led"].append(measures(once(scenario, Led(truth.series["target"]), load, seed, "fluid")))
+    return {name: np.mean(values, axis=0) for name, values in found.items()}
 
 
-def once(scenario: Scenario, load: Load, seed: int, engine: str) -> list[float]:
-    """The measures of one run."""
-    pool = scenario.cluster.pools[0]
-    scaler = SCALERS["hpa"].build(scenario.limits, window_down_s=2.0 * END_S)
-    found = run_loop(scenario, scaler, load, seed, initial=(pool.min_replicas,), engine=engine).summary()
+def hpa(scenario: Scenario) -> Scaler:
+    """An HPA that never scales in."""
+    return SCALERS["hpa"].build(scenario.limits, window_down_s=2.0 * END_S)
+
+
+class Led:
+    """Wants what another scaler wanted at the same time."""
+
+    def __init__(self, targets: Floats) -> None:
+        self._targets = targets  # (intervals,) in force in each interval
+
+    def reset(self) -> None:
+        """Begin with the first decision, which is for the second interval."""
+        self._interval = 0
+
+    def decide(self, seen: Observation) -> Decision:
+        """The targets of the next interval."""
+        self._interval += 1
+        return Decision((int(self._targets[self._interval]),))
+
+
+def once(scenario: Scenario, scaler: Scaler, load: Load, seed: int, engine: str) -> RunResult:
+    """One run from the smallest fleet."""
+    return run_loop(scenario, scaler, load, seed, initial=(scenario.cluster.pools[0].min_replicas,), engine=engine)
+
+
+def measures(result: RunResult) -> list[float]:
+    """In the order of `MEASURES`."""
+    found = result.summary()
     return [found[name] for name in ("ttft_mean_s", "ttft_p99_s", "tpot_mean_s", "attainment", "cost_usd")]
 
 
@@ -138,14 +169,19 @@ def arrivals(point: Point, seed: int) -> Load:
 
 
 def row(half: str, point: Point, found: dict[str, Floats]) -> dict[str, Any]:
-    """Values of both engines, errors of the fluid, and whether they keep the goals."""
-    values = {f"{engine}_{name}": float(found[engine][i]) for engine in ENGINES for i, name in enumerate(MEASURES)}
+    """Values of all runs, errors of the fluid, and whether they keep the goals, with its own HPA and led."""
+    values = {f"{run}_{name}": float(found[run][i]) for run in RUNS for i, name in enumerate(MEASURES)}
     errors = {name: apart(name, values[f"fluid_{name}"], values[f"request_{name}"]) for name in MEASURES}
-    keeps = all(abs(errors[name]) <= goal for name, goal in GOALS.items())
+    led = {name: apart(name, values[f"led_{name}"], values[f"request_{name}"]) for name in MEASURES}
     return {
         "half": half, "load": point.load, "cv": point.cv, "replicas": point.replicas, "startup_s": point.startup_s,
-        **values, **{f"error_{name}": value for name, value in errors.items()}, "within": keeps,
+        **values, **{f"error_{name}": value for name, value in errors.items()}, "within": _keeps(errors),
+        **{f"led_error_{name}": value for name, value in led.items()}, "led_within": _keeps(led),
     }  # fmt: skip
+
+
+def _keeps(errors: Mapping[str, float]) -> bool:
+    return all(abs(errors[name]) <= goal for name, goal in GOALS.items())
 
 
 def bands(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -166,6 +202,7 @@ def bands(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                     "largest": float(size.max()),
                     "within": float((size <= GOALS[measure]).mean()) if measure in GOALS else None,
                 }  # fmt: skip
-            entry["within"] = float(np.mean([one["within"] for one in chosen]))
+            for key in ("within", "led_within"):
+                entry[key] = float(np.mean([one[key] for one in chosen]))
             found.append(entry)
     return found

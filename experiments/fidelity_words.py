@@ -80,7 +80,8 @@ def grid(found: Summary) -> str:
     words = [f"{name} {_error(key, judged[key]['median'])}" for key, name in {**NAMES, "cost": "cost"}.items()]
     kept = [f"{NAMES.get(key, key)} {judged[key]['within']:.0%}" for key in found["goals"]]
     return (f"Median errors on the judged half: {', '.join(words)}. Cells within each goal: {', '.join(kept)}; all: "
-            f"{judged['within']:.0%} of {judged['cells']} (goal {found['goal_within']:.0%}).")  # fmt: skip
+            f"{judged['within']:.0%} of {judged['cells']} (goal {found['goal_within']:.0%}); with the fleets of the "
+            f"request engine's HPA instead of its own, {judged['led_within']:.0%}.")  # fmt: skip
 
 
 def ranking(found: Summary) -> str:

@@ -36,8 +36,19 @@ def test_both_engines_meet_the_same_requests_and_the_load_doubles() -> None:
     assert load.values[600:].mean() == pytest.approx(high, rel=0.05)
 
 
+def test_led_by_its_own_targets_an_engine_does_what_it_did() -> None:
+    """Seed 0, four replicas that the HPA orders one after the other."""
+    point = grid.Point(0.7, 2.0, 4, 120.0)
+    scenario, load = grid.cluster(point.cv, point.replicas, point.startup_s), grid.arrivals(point, 0)
+    own = grid.once(scenario, grid.hpa(scenario), load, 0, "fluid")
+    assert len(np.unique(own.series["target"])) > 1
+    led = grid.once(scenario, grid.Led(own.series["target"]), load, 0, "fluid")
+    np.testing.assert_array_equal(led.series["target"], own.series["target"])
+    assert grid.measures(led) == grid.measures(own)
+
+
 def test_the_report_lists_what_misses_a_goal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    good = {"fluid": np.array([0.1, 0.5, 0.01, 0.99, 5.0]), "request": np.array([0.1, 0.5, 0.01, 0.99, 5.0])}
+    good = dict.fromkeys(grid.RUNS, np.array([0.1, 0.5, 0.01, 0.99, 5.0]))
     bad = good | {"fluid": np.array([0.2, math.inf, 0.01, 0.9, 5.2])}
     rows = [
         grid.row(grid.half_of(i), point, bad if point.load == 1.1 else good) for i, point in enumerate(grid.points())
@@ -50,4 +61,4 @@ def test_the_report_lists_what_misses_a_goal(tmp_path: Path, capsys: pytest.Capt
     outside = sum(not one["within"] for one in judged)
     assert outside == sum(one["load"] == 1.1 for one in judged)
     assert f"Of 94 judged cells {1 - outside / 94:.0%} keep all of them" in text
-    assert text.count("| 1.1 |") == outside and "+100.0 % (100 ms)" in text
+    assert text.count("| 1.1 |") == outside == text.count("| kept |") and "+100.0 % (100 ms)" in text
