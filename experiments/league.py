@@ -82,7 +82,8 @@ def _run(args: argparse.Namespace) -> int:
     defaults = _defaults(grid, stored)
     about = {
         "league": study.name,
-        "provenance": {**provenance(started, study.seeds.model_dump()), "code": grid.code, "workers": args.workers},
+        "provenance": {**provenance(started, study.seeds.model_dump()), "code": grid.code, "workers": args.workers,
+                       "busy_h": folder.busy_h()},
         "budget": args.budget, "tuning_seed": TUNING_SEED, "loads": claims["loads"],
         "standings": {str(target): league_table.standings(rows, target) for target in TARGETS},
         "verdicts": [verdict for verdict in claims["verdicts"] if verdict["target"] in TARGETS],

@@ -19,16 +19,17 @@ def standings(rows: Sequence[Row], target: float) -> list[dict[str, Any]]:
     """One row per scaler, the smallest median first: what it costs above the cheapest scaler of each load.
 
     A load on which it never reaches the target counts as infinitely dear, so a median over half of the loads is
-    infinite as well; ties go by the loads reached. A front that lies above the target as a whole counts with the cost
-    of its cheapest point, which can only be too much.
+    infinite as well; ties go by the loads reached. Loads that nobody reaches tell scalers not apart and do not count. A
+    front that lies above the target as a whole counts with the cost of its cheapest point, which can only be too much.
     """
-    loads, ranks = by_load(rows, target), dict[str, list[float]]()
+    loads = {name: entries for name, entries in by_load(rows, target).items() if reachable(entries)}
+    ranks: dict[str, list[float]] = {}
     for entries in loads.values():
         for entry in entries:
             ranks.setdefault(entry["scaler"], []).append(_above(entry, entries))
     found = []
     for scaler, shares in ranks.items():
-        mine = [row for row in rows if row["scaler"] == scaler and row["target"] == target]
+        mine = [row for row in rows if row["scaler"] == scaler and row["target"] == target and row["load"] in loads]
         reached = [row for row in mine if row["usd_per_h"] is not None]
         found.append({
             "scaler": scaler, "loads": len(mine), "reached": len(reached),
@@ -38,6 +39,11 @@ def standings(rows: Sequence[Row], target: float) -> list[dict[str, Any]]:
             "median_decision_us": _median(reached, "decision_us"),
         })  # fmt: skip
     return sorted(found, key=lambda row: (row["median_above_cheapest"], -row["reached"], -row["within_5_percent"]))
+
+
+def reachable(entries: Sequence[Row]) -> bool:
+    """Whether anybody reaches the target on this load."""
+    return any(row["usd_per_h"] is not None for row in entries)
 
 
 def by_load(rows: Sequence[Row], target: float) -> dict[str, list[Row]]:
@@ -55,14 +61,16 @@ def report(about: Mapping[str, Any]) -> str:
     made, loads, rows = about["provenance"], about["loads"], about["rows"]
     lines = ["# The league", "",
              f"`{made['command']}`; {len({row['scaler'] for row in rows})} scalers on {len(loads)} loads, "
-             f"{about['budget']:,} simulated control intervals per scaler and load to tune with; "
-             f"{made['duration_s'] / 60.0:.0f} minutes with {made['workers']} workers on {made['cores']} cores. "
-             f"Training loads: {made['seeds']['train']}, test loads (or luck on a recorded load): "
-             f"{made['seeds']['test']}. {len(about['failures'])} cells failed.", "",
+             f"{about['budget']:,} simulated control intervals per scaler and load to tune with; {made['busy_h']:.1f} "
+             f"hours over all runs with {made['workers']} workers on {made['cores']} cores. Training loads: "
+             f"{made['seeds']['train']}, test loads (or luck on a recorded load): {made['seeds']['test']}. "
+             f"{len(about['failures'])} cells failed.", "",
              "Costs are read off each scaler's front on the test loads at equal attainment; ≤ where its nearest "
-             "cheaper setting is too far away. Regret is the cost above the clairvoyant bound. Behind a name: 95 % "
-             "interval of what it costs above the first, over load blocks. Churn is that of the settings which the "
-             "training loads chose."]  # fmt: skip
+             "cheaper setting is too far away. Regret is the cost above the clairvoyant bound; it is added up from "
+             "windows of constant fleets and can be a little too high, hence a regret below zero. Loads on which "
+             "nobody reaches the target do not count in the standings. Behind a name: 95 % interval of what it "
+             "costs above the first, over load blocks. Churn is that of the settings which the training loads "
+             "chose."]  # fmt: skip
     for target in about["standings"]:
         table = standings(rows, float(target))
         lines += ["", f"## At {float(target):.2%} of requests within the SLO", "",
@@ -73,9 +81,7 @@ def report(about: Mapping[str, Any]) -> str:
                   f"{_share(row['median_regret'])} | {_number(row['median_churn_per_h'])} | "
                   f"{_number(row['median_decision_us'])} |" for row in table]  # fmt: skip
         lines += ["", "| load | bound, USD/h | first | second | third |", "|---|---|---|---|---|"]
-        for name, entries in by_load(rows, float(target)).items():
-            podium = [_podium(row) for row in entries[:3]]
-            lines.append(f"| {name} | {_number(entries[0]['bound_usd_per_h'], 2)} | {' | '.join(podium)} |")
+        lines += [_line(name, entries) for name, entries in by_load(rows, float(target)).items()]
     lines += _own_pace(rows) + _at_defaults(about["defaults"])
     return "\n".join(lines) + "\n"
 
@@ -117,6 +123,15 @@ def _above(entry: Row, entries: Sequence[Row]) -> float:
     """Cost above the cheapest of the same load, as a share; infinite where the target is never reached."""
     costs = [row["usd_per_h"] for row in entries if row["usd_per_h"] is not None]
     return math.inf if entry["usd_per_h"] is None else float(entry["usd_per_h"] / min(costs) - 1.0)
+
+
+def _line(name: str, entries: Sequence[Row]) -> str:
+    """The three cheapest on a load."""
+    bound = _number(entries[0]["bound_usd_per_h"], 2)
+    if reachable(entries):
+        return f"| {name} | {bound} | {' | '.join(_podium(row) for row in entries[:3])} |"
+    best = max(entries, key=lambda row: row["highest_attainment"])
+    return f"| {name} | {bound} | nobody, at most {best['highest_attainment']:.2%} ({best['scaler']}) | | |"
 
 
 def _podium(row: Row) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 from rlscale.errors import ResultError
 
 RESULTS, STARTED, CELLS = "results.json", "started.json", "cells"
+SPAN_S = 300.0
 PACKAGES = ("numpy", "numba", "scipy", "torch", "rlscale")
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -81,6 +82,11 @@ class ResultFolder:
     def read_cell(self, key: str) -> dict[str, Any]:
         """A finished cell."""
         return read_json(self.cell_path(key))
+
+    def busy_h(self) -> float:
+        """Hours of all runs of an interrupted study: five-minute spans in which a file below the folder was written."""
+        written = {int(path.stat().st_mtime // SPAN_S) for path in self.path.rglob("*") if path.is_file()}
+        return len(written) * SPAN_S / 3600.0
 
 
 class Finished:

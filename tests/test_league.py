@@ -135,12 +135,14 @@ def row(load: str, scaler: str, usd: float | None, **more: Any) -> dict[str, Any
 def test_standings_go_by_the_median_above_the_cheapest_and_never_is_infinitely_dear() -> None:
     table = [row("a", "x", 10.0), row("a", "y", 11.0), row("a", "z", 20.0),
              row("b", "x", 10.0), row("b", "y", 10.4), row("b", "z", None),
-             row("c", "x", 10.0), row("c", "y", 9.0), row("c", "z", None)]  # fmt: skip
+             row("c", "x", 10.0), row("c", "y", 9.0), row("c", "z", None),
+             row("d", "x", None), row("d", "y", None), row("d", "z", None)]  # fmt: skip
     found = {entry["scaler"]: entry for entry in standings(table, 0.99)}
     assert list(found) == ["x", "y", "z"]
     assert found["x"]["median_above_cheapest"] == 0.0 and found["x"]["cheapest"] == 2
     assert found["y"]["median_above_cheapest"] == pytest.approx(0.04) and found["y"]["within_5_percent"] == 2
     assert math.isinf(found["z"]["median_above_cheapest"]) and found["z"]["reached"] == 1
+    assert {entry["loads"] for entry in found.values()} == {3}  # nobody reaches the target on d
     assert [entry["scaler"] for entry in by_load(table, 0.99)["b"]] == ["x", "y", "z"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -112,3 +113,15 @@ def test_provenance_names_command_versions_seeds_and_time():
     assert found["versions"]["numpy"] == np.__version__
     assert found["seeds"] == {"test": 3} and found["cores"] >= 1 and found["duration_s"] >= 0
     assert set(found) >= {"commit", "dirty", "started"}
+
+
+def test_the_time_of_a_resumed_study_leaves_out_the_pauses(tmp_path: Path) -> None:
+    """Cells every minute for ten minutes, and as many three hours later: four spans of five minutes."""
+    folder = ResultFolder(tmp_path)
+    folder.open(STUDY, resume=False)
+    for number, at_s in enumerate([*range(0, 600, 60), *range(10_800, 11_400, 60)]):
+        path = folder.cell_path(str(number))
+        path.write_bytes(b"")
+        os.utime(path, (at_s, at_s))
+    os.utime(tmp_path / "started.json", (0, 0))
+    assert folder.busy_h() == pytest.approx(4 * 300 / 3600)
