@@ -29,7 +29,7 @@ def standings(rows: Sequence[Row], target: float) -> list[dict[str, Any]]:
             ranks.setdefault(entry["scaler"], []).append(_above(entry, entries))
     found = []
     for scaler, shares in ranks.items():
-        mine = [row for row in rows if row["scaler"] == scaler and row["target"] == target and row["load"] in loads]
+        mine = [entry for entries in loads.values() for entry in entries if entry["scaler"] == scaler]
         reached = [row for row in mine if row["usd_per_h"] is not None]
         found.append({
             "scaler": scaler, "loads": len(mine), "reached": len(reached),

@@ -24,7 +24,7 @@ from typing import Any
 from rlscale.errors import ResultError
 
 RESULTS, STARTED, CELLS = "results.json", "started.json", "cells"
-SPAN_S = 300.0
+SPAN_S = 300.0  # longer than one cell takes, shorter than a pause
 PACKAGES = ("numpy", "numba", "scipy", "torch", "rlscale")
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 

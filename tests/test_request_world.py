@@ -8,7 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ from rlscale.sim.request_play import play
 from rlscale.sim.request_records import BALANCERS, GONE
 from rlscale.sim.request_tables import FastServer
 from rlscale.sim.request_world import RequestWorld
-from rlscale.sim.worlds import make_world
-from rlscale.types import Requests
+from rlscale.sim.worlds import ENGINES, make_world
+from rlscale.types import Engine, Requests
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = """
@@ -238,3 +238,7 @@ def test_plain_python_is_compiled_code() -> None:
 
     plain = digests(False)
     assert plain == digests(True) and len(set(plain)) == 2
+
+
+def test_every_engine_that_can_be_named_is_there() -> None:
+    assert get_args(Engine) == tuple(ENGINES)
