@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,16 +49,15 @@ def assemble(plan: Plan, clock: Clock) -> Live:
     backend = build("backend", config.backend, site, plan.where, plan.text)
     asked = hasattr(backend, "pages")
     if asked and config.metrics["kind"] != "none":
-        raise LiveConfigError(f"{plan.where}: backend {config.backend['kind']} is told the metrics by whoever asks; leave "
-                              "the key metrics out")  # fmt: skip
+        raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
+                              "leave the key metrics out")  # fmt: skip
     source = backend if asked else build("metrics", config.metrics, site, plan.where, plan.text)
     leader = build("leader", config.leader, site, plan.where, plan.text)
     exporter = Exporter(config.service, limits)
     scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
     audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
     place = Place(limits, plan.interval_s, ZoneInfo(config.timezone))
-    failed: Callable[[str, Exception], None] = lambda where, error: live.failed(where, error)  # noqa: E731
-    world = LiveWorld(place, source, backend, clock, failed, leader.leads)
+    world = LiveWorld(place, source, backend, clock, leader.leads)
     seen, state = remembered(plan, clock)
     tolerance = float(getattr(backend, "tolerance", 0.0))
     decider = guarded(plan, seen, (state or {}).get("decider"), tolerance)

@@ -20,8 +20,6 @@ from rlscale.deploy.pages import Answer, Page, json_answer
 if TYPE_CHECKING:
     from rlscale.deploy.live import Live
 
-Count = Field(ge=0, le=1_000_000)
-
 
 class HttpConfig(BaseModel):
     """`backend: {kind: http}`."""
@@ -160,8 +158,10 @@ class Asked:
                 live.keep(turn(live.world, live.current, self._site.limits))
             last = live.last
             assert last is not None, "a turn was kept"
-            answer = Decided(target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
-                             fallback=live.current.decider.fallback_active, interval_s=self._site.interval_s)  # fmt: skip
+            answer = Decided(
+                target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
+                fallback=live.current.decider.fallback_active, interval_s=self._site.interval_s,
+            )  # fmt: skip
         return json_answer(200, answer.model_dump())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -16,6 +16,8 @@ from rlscale.deploy.base import Clock, LiveConfigError
 from rlscale.deploy.config import checked
 from rlscale.errors import nearest
 from rlscale.types import ScalingLimits
+
+Options = TypeVar("Options", bound=BaseModel)
 
 SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.prometheus:KIND"}
 BACKENDS = {
@@ -40,7 +42,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind[Options: BaseModel]:
+class Kind(Generic[Options]):
     """One thing that can be named."""
 
     options: type[Options]

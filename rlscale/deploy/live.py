@@ -79,6 +79,9 @@ class Live:
     last_steady_s: float | None = None
     _missed: int = field(default=0, repr=False)
 
+    def __post_init__(self) -> None:
+        self.world.on_error = self.failed
+
     def run(self) -> None:
         """Turn until stopped. A turn that cannot be recorded is a failure of the log, not of the service."""
         if self.asked:

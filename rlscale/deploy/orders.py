@@ -24,7 +24,7 @@ class Orders:
         table = np.zeros((len(self._times), len(PENDING_AGES_S) + 1))
         for pool, (times, count) in enumerate(zip(self._times, pending, strict=True)):
             del times[: max(0, len(times) - count)]
-            times += [t_s] * (count - len(times))
+            times.extend([t_s] * (count - len(times)))
             for ordered_s in times:
                 table[pool, np.searchsorted(PENDING_AGES_S, t_s - ordered_s, side="right")] += 1.0
         return table

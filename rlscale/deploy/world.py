@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -33,15 +34,17 @@ class LiveWorld:
     """One service. Nothing that fails in here ends the circle: metrics that cannot be read grow old, orders that cannot
     be placed are placed again at the next decision, and the fleet is what it last was.
 
-    `on_error(where, error)` hears of every failure. `may_order()` says whether this instance is the one that acts.
+    `on_error(where, error)` hears of every failure; by default it is logged. `may_order()` says whether this instance
+    is the one that acts.
     """
 
     def __init__(
         self, place: Place, source: Source, backend: Backend, clock: Clock,
-        on_error: Callable[[str, Exception], None], may_order: Callable[[], bool] = lambda: True,
+        may_order: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self.place, self.source, self.backend, self.clock = place, source, backend, clock
-        self._on_error, self._may_order = on_error, may_order
+        self.on_error: Callable[[str, Exception], None] = _log
+        self._may_order = may_order
         self._began_s = clock.steady_s()
         self._orders = Orders(len(place.limits.min_replicas))
         self._fleets: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=REMEMBERED)  # (unix time, ready)
@@ -101,7 +104,7 @@ class LiveWorld:
         try:
             self.backend.order(bounded.target)
         except BackendError as error:
-            self._on_error("order", error)
+            self.on_error("order", error)
             return
         self.ordered, self.target = True, bounded.target
 
@@ -127,11 +130,11 @@ class LiveWorld:
             self._fleet, self._fleet_s = fleet, self.clock.steady_s()
             self._fleets.append((self.clock.unix_s(), fleet.ready))
         except BackendError as error:
-            self._on_error("fleet", error)
+            self.on_error("fleet", error)
         try:
             reading = self.source.read()
         except MetricsError as error:
-            self._on_error("metrics", error)
+            self.on_error("metrics", error)
             return
         if reading.taken_s != self._reading.taken_s:
             self._fresh_s = self.clock.steady_s()
@@ -161,6 +164,10 @@ class LiveWorld:
         local = datetime.fromtimestamp(self.clock.unix_s(), self.place.timezone)
         midnight_s = local.hour * 3600.0 + local.minute * 60.0 + local.second + local.microsecond / 1e6
         return (local.weekday() * 86_400.0 + midnight_s) % WEEK_S
+
+
+def _log(where: str, error: Exception) -> None:
+    logging.getLogger("rlscale.live").warning("%s: %s", where, error)
 
 
 def _shared(running: float, room: Any) -> Any:
