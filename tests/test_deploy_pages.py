@@ -44,8 +44,8 @@ def limits() -> ScalingLimits:
 def live(limits: ScalingLimits, tmp_path: Path) -> Iterator[Live]:
     clock = FakeClock()
     world = LiveWorld(Place(limits, 15.0), FakeSource(clock), FakeBackend(), clock)
-    decider = Plain(Headroom(limits), "headroom")
-    found = Live("chat", world, Current(decider), Audit(tmp_path / "audit.jsonl"), Exporter("chat", limits), lambda: True,
+    current = Current("headroom", Plain(Headroom(limits)))
+    found = Live("chat", world, current, Audit(tmp_path / "audit.jsonl"), Exporter("chat", limits), lambda: True,
                  Scalars(tmp_path / "scalars", limits))  # fmt: skip
     yield found
     found.close()
@@ -63,7 +63,7 @@ def asked(limits: ScalingLimits, tmp_path: Path) -> Iterator[tuple[str, Live, Fa
     clock = FakeClock()
     backend = Asked(Site("chat", limits, 15.0, clock))
     world = LiveWorld(Place(limits, 15.0), backend, backend, clock)
-    live = Live("chat", world, Current(Plain(Headroom(limits))), Audit(tmp_path / "audit.jsonl"),
+    live = Live("chat", world, Current("headroom", Plain(Headroom(limits))), Audit(tmp_path / "audit.jsonl"),
                 Exporter("chat", limits), lambda: True, asked=True)  # fmt: skip
     server = PageServer(Application(pages(live) | backend.pages(live), live.failed), "127.0.0.1", 0)
     yield f"http://127.0.0.1:{server.port}", live, clock
@@ -201,7 +201,7 @@ def test_the_description_is_one_of_openapi() -> None:
 
 
 def test_ten_thousand_malformed_questions_leave_it_serving(asked: tuple[str, Live, FakeClock]) -> None:
-    """Random bytes, cut requests, wrong lengths, odd methods: seed 0, 10 000 of them over 200 connections each a time."""
+    """Random bytes, cut requests, wrong lengths, odd methods: seed 0, 10 000 of them."""
     url, live, _ = asked
     rng, port = random.Random(0), int(url.rpartition(":")[2])
     good = json.dumps(QUESTION).encode()
@@ -242,6 +242,6 @@ class Counting(Plain):
 
 def test_another_decider_takes_over_between_two_turns(live: Live) -> None:
     once(live)
-    live.current.decider = Counting(None, "counting")
+    live.current.decider = Counting(None)
     once(live)
     assert live.last is not None and live.last.bounded.target == (12,)

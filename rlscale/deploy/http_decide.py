@@ -160,7 +160,7 @@ class Asked:
             assert last is not None, "a turn was kept"
             answer = Decided(
                 target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
-                fallback=live.current.decider.fallback_active, interval_s=self._site.interval_s,
+                fallback=live.current.by_fallback, interval_s=self._site.interval_s,
             )  # fmt: skip
         return json_answer(200, answer.model_dump())
 
