@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -47,14 +47,15 @@ class Plan:
 def assemble(plan: Plan, clock: Clock) -> Live:
     """A service that is ready to turn. LiveConfigError when something that is named cannot be built."""
     config, limits = plan.config, plan.limits
-    site = Site(config.service, limits, plan.interval_s, clock)
+    alone = Site(config.service, limits, plan.interval_s, clock)
+    leader = build("leader", config.leader, alone, plan.where, plan.text)
+    site = replace(alone, leads=leader.leads)
     backend = build("backend", config.backend, site, plan.where, plan.text)
     asked = hasattr(backend, "pages")
     if asked and config.metrics["kind"] != "none":
         raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
                               "leave the key metrics out")  # fmt: skip
     source = backend if asked else build("metrics", config.metrics, site, plan.where, plan.text)
-    leader = build("leader", config.leader, site, plan.where, plan.text)
     exporter = Exporter(config.service, limits)
     scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
     audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
@@ -66,10 +67,7 @@ def assemble(plan: Plan, clock: Clock) -> Live:
     if state is not None:
         world.restore(state["world"])
     current = Current(plan.name, decider)
-    live = Live(config.service, world, current, audit, exporter, leader.leads, scalars, asked, leader)
-    live.say("start", {"service": config.service, "scaler": plan.name, "replayed": len(seen),
-                       "config": config.model_dump(mode="json")})  # fmt: skip
-    return live
+    return Live(config.service, world, current, audit, exporter, leader.leads, scalars, asked, leader)
 
 
 def remembered(plan: Plan, clock: Clock) -> tuple[list[Observation], dict[str, Any] | None]:

@@ -19,7 +19,7 @@ from rlscale.types import ScalingLimits
 
 Options = TypeVar("Options", bound=BaseModel)
 
-SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.prometheus:KIND"}
+SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.metrics_config:KIND"}
 BACKENDS = {
     "dry-run": "rlscale.deploy.dry_run:KIND",
     "kubernetes": "rlscale.deploy.kubernetes:KIND",
@@ -39,6 +39,7 @@ class Site:
     limits: ScalingLimits
     interval_s: float
     clock: Clock
+    leads: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,8 @@ class PageServer:
         try:
             self._server = create_server(
                 application, map=self._open, host=address, port=port, threads=THREADS, ident="rlscale",
-                channel_timeout=30, max_request_body_size=MAX_BODY_BYTES, max_request_header_size=16_384, connection_limit=200,
+                channel_timeout=30, max_request_body_size=MAX_BODY_BYTES, max_request_header_size=16_384,
+                connection_limit=200,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             self._close_open()

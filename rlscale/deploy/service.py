@@ -38,6 +38,8 @@ class Service:
         )}  # fmt: skip
         reader = threading.Thread(target=self._reload_when_asked, name="reload", daemon=True)
         reader.start()
+        config = self.plan.config.model_dump(mode="json")
+        self.live.say("start", {"service": self.live.service, "scaler": self.live.current.name, "config": config})
         try:
             self.live.run()
         finally:
