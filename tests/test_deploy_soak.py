@@ -88,8 +88,8 @@ def test_live_hours_are_the_simulators_hours(chat: Scenario, hours: int, tmp_pat
 
 @pytest.mark.parametrize("hours", HOURS)
 def test_faults_lose_no_interval_and_leak_nothing(chat: Scenario, hours: int, tmp_path: Path) -> None:
-    """Metrics down 5 % of the time, the control plane 2 %, the clock set once an hour, a policy that fails in 6 % of its
-    decisions; seeds 0. What Python has allocated grows by less than 2 MB over the last quarter."""
+    """Metrics down 5 % of the time, the control plane 2 %, the clock set once an hour, a policy that fails in 6 %
+    of its decisions; seeds 0. What Python has allocated grows by less than 2 MB over the last quarter."""
     load, intervals = hours_of(chat, hours), hours * INTERVALS_PER_H
     world = SimulatedService(chat, load, 0, Faults(metrics=0.05, backend=0.02, jump=1.0 / INTERVALS_PER_H))
     decider = Guarded(Bad(chat.limits), build_scaler("headroom-held", chat.limits), NO_THREAD, chat.limits)
