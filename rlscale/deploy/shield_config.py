@@ -65,6 +65,8 @@ class Flap(Strict):
     on: bool = True
     window_s: float = Field(600.0, gt=0, description="seconds")
     reversals: int = Field(10, ge=1, description="turns within the window before the target is held")
+    swing_replicas: int = Field(2, ge=1, description="a turn is a change back by so many replicas at least")
+    swing_share: float = Field(0.2, ge=0, lt=1, description="and by this share of the count")
 
 
 class Tolerance(Strict):
