@@ -256,7 +256,7 @@ class _Training:
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
         save_policy(target, progress.best, self.actions, len(scenario.cluster.pools), scenario.cluster.interval_s,
-                    about)  # fmt: skip
+                    about, scenario.limits)  # fmt: skip
 
 
 def _take_over(model: Any, path: Path) -> None:

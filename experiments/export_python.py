@@ -71,17 +71,17 @@ def written(source: Source, model: Mapping[str, Any], weights: Mapping[str, tupl
         "from": {"manifest_sha256": manifest[SEAL], "scenario": manifest.get("scenario")},
     }  # fmt: skip
     data = f"SPEC: dict[str, Any] = {pprint.pformat(spec, width=116, compact=True, sort_dicts=False)}\n\n"
-    data += (
-        "WEIGHTS: dict[str, Any] = {\n"
-        + "".join(f"    {name!r}: ({_lines(text)}, {shape}),\n" for name, (text, shape) in weights.items())
-        + "}\n"
-    )
-    names = ("arrays", "models", "cluster", "moves", "policy")
-    trees = {name: (PARTS / f"{name}.py").read_text() for name in names}
-    bodies = [data, body(trees.pop("arrays")), kernels(), *(body(text) for text in trees.values())]
-    imports = sorted({line for name in names for line in standard_imports((PARTS / f"{name}.py").read_text())})
+    rows = [f"    {name!r}: ({_lines(text)}, {shape}),\n" for name, (text, shape) in weights.items()]
+    data += "WEIGHTS: dict[str, Any] = {\n" + "".join(rows) + "}\n"
+    texts = [(PARTS / f"{name}.py").read_text() for name in ("arrays", "models", "cluster", "moves", "policy")]
+    bodies = [data, body(texts[0]), kernels(), *(body(text) for text in texts[1:])]
     tail = 'if __name__ == "__main__":\n    main()\n'
-    return HEAD + "\n".join(imports) + "\n\n" + "\n\n".join(part.strip("\n") + "\n" for part in [*bodies, tail])
+    return (
+        HEAD
+        + "\n".join(standard_imports(texts))
+        + "\n\n"
+        + "\n\n".join(part.strip("\n") + "\n" for part in [*bodies, tail])
+    )
 
 
 def body(text: str) -> str:
@@ -96,12 +96,17 @@ def body(text: str) -> str:
     return f"# {title}\n" + "\n".join(lines).strip("\n")
 
 
-def standard_imports(text: str) -> Iterable[str]:
-    """Lines that import from the standard library."""
-    for node in ast.parse(text).body:
-        ours = isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in OURS
-        if isinstance(node, ast.Import | ast.ImportFrom) and not ours:
-            yield ast.unparse(node)
+def standard_imports(texts: Iterable[str]) -> list[str]:
+    """Lines that import what the modules take from the standard library."""
+    plain: set[str] = set()
+    taken: dict[str, set[str]] = {}
+    for node in (node for text in texts for node in ast.parse(text).body):
+        if isinstance(node, ast.Import):
+            plain |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] not in OURS:
+            taken.setdefault(str(node.module), set()).update(alias.name for alias in node.names)
+    named = [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(taken.items())]
+    return [*(f"import {name}" for name in sorted(plain)), *named]
 
 
 OURS = ("__future__", "experiments", "rlscale")
