@@ -58,8 +58,8 @@ class KubernetesScale:
         margin_s = float(getattr(leader, "margin_s", math.inf))
         if self._config.request_s > margin_s:
             raise LiveConfigError(
-                f"request_s={self._config.request_s:g} of the backend is above {margin_s:g} s, the time between the end "
-                "of leading and another's beginning; lower it, or raise lease_duration_s"
+                f"request_s={self._config.request_s:g} of the backend is above {margin_s:g} s, the time between the "
+                "end of leading and another's beginning; lower it, or raise lease_duration_s"
             )
         self._leads = leader.leads
 

@@ -17,19 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import certificates
+import kube_contract
 import pytest
 import requests
 import yaml
-
-ROOT = Path(__file__).resolve().parents[2]
-import certificates
-import kube_contract
 
 from rlscale.deploy.base import BackendError, Fleet
 from rlscale.deploy.kubernetes import KubernetesScale
 from rlscale.deploy.kubernetes_config import Access, KubernetesConfig, LeaseConfig, ScaleTarget
 from rlscale.deploy.lease import LeaseLeader
 
+ROOT = Path(__file__).resolve().parents[2]
 ASSETS = os.environ.get("RLSCALE_KUBE_ASSETS", "")
 ROLE = ROOT / "rlscale" / "deploy" / "packaging" / "kustomize" / "base" / "role.yaml"
 ADMIN, LOOP, NOBODY = "token-of-admin", "token-of-loop", "token-of-nobody"
