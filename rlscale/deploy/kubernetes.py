@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from rlscale.deploy.base import BackendError, Fleet, LiveConfigError
+from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.kubernetes_access import Caller, caller
 from rlscale.deploy.kubernetes_api import Api, ApiError, Ask, Exchange, Verb
 from rlscale.deploy.kubernetes_config import KubernetesConfig, ScaleTarget
@@ -196,3 +197,13 @@ def _is_ready(pod: dict[str, Any]) -> bool:
     return isinstance(conditions, list) and any(
         isinstance(one, dict) and one.get("type") == "Ready" and one.get("status") == "True" for one in conditions
     )
+
+
+def _build(options: KubernetesConfig, site: Site) -> KubernetesScale:
+    if len(options.targets) != len(site.limits.min_replicas):
+        raise LiveConfigError(f"backend.targets: got {len(options.targets)} targets, the scenario has "
+                              f"{len(site.limits.min_replicas)} pools; expected one target per pool")  # fmt: skip
+    return KubernetesScale(options, leads=site.leads)
+
+
+KIND = Kind(KubernetesConfig, _build)

@@ -22,7 +22,10 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import BaseModel, ConfigDict
+
 from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.kubernetes_access import Caller, caller
 from rlscale.deploy.kubernetes_api import Api, ApiError, Ask, Verb
 from rlscale.deploy.kubernetes_config import LeaseConfig
@@ -236,3 +239,20 @@ def _meta(lease: dict[str, Any], name: str) -> object:
 
 def _whole(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+class AlwaysConfig(BaseModel):
+    """`leader: {kind: none}`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _always(options: AlwaysConfig, site: Site) -> Always:
+    return Always()
+
+
+def _build(options: LeaseConfig, site: Site) -> LeaseLeader:
+    return LeaseLeader(options)
+
+
+ALWAYS, KIND = Kind(AlwaysConfig, _always), Kind(LeaseConfig, _build)
