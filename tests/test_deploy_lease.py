@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import kube_server as kube
 import pytest
@@ -16,7 +17,13 @@ from kube_cluster import Cluster
 from pydantic import ValidationError
 from virtual_time import VirtualTime
 
+from envs import get_scenario
+from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.clock import SystemClock
 from rlscale.deploy.http_link import Answer, Place, Unanswered
+from rlscale.deploy.kinds import Site
+from rlscale.deploy.kubernetes import KIND as BACKEND
+from rlscale.deploy.kubernetes import KubernetesScale
 from rlscale.deploy.kubernetes_access import Caller
 from rlscale.deploy.kubernetes_api import Api, ApiError
 from rlscale.deploy.kubernetes_config import Access, KubernetesConfig, LeaseConfig, ScaleTarget
@@ -291,5 +298,15 @@ def test_times_that_make_no_sense_are_refused(times: dict[str, float]) -> None:
         LeaseConfig.model_validate({"name": "chat"} | times)
 
 
-def test_the_margin_is_what_a_last_order_may_take() -> None:
+def test_an_order_that_could_outlive_the_lead_is_refused() -> None:
+    def build(request_s: float) -> KubernetesScale:
+        options = KubernetesConfig(targets=[ScaleTarget(name="chat")], namespace="llm", request_s=request_s,
+                                   access=Access(server="http://127.0.0.1:1"))  # fmt: skip
+        limits = get_scenario("chat").limits
+        site = Site("chat", limits, 15.0, SystemClock(), lambda: True, USUAL.margin_s)
+        return cast(KubernetesScale, BACKEND.build(options, site))
+
     assert USUAL.margin_s == 5.0 > KubernetesConfig(targets=[ScaleTarget(name="chat")]).request_s
+    build(5.0).close()
+    with pytest.raises(LiveConfigError, match=r"request_s=5\.5 is above 5 s"):
+        build(5.5)

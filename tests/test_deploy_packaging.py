@@ -18,6 +18,10 @@ import yaml
 from kube_cluster import Cluster, pod
 from packaging.utils import canonicalize_name
 
+from envs import get_scenario
+from rlscale.deploy.config import checked, load_config
+from rlscale.deploy.exporter import Exporter
+from rlscale.deploy.kinds import TABLES, _kind
 from rlscale.deploy.kubernetes import KubernetesScale
 from rlscale.deploy.kubernetes_config import Access, KubernetesConfig, LeaseConfig
 from rlscale.deploy.lease import LeaseLeader
@@ -26,15 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "rlscale" / "deploy" / "packaging"
 BASE, KEDA = SHIPPED / "kustomize" / "base", SHIPPED / "kustomize" / "keda"
 PORT = 9108
-EXPORTED = {  # name -> type
-    "rlscale_target_replicas": "gauge", "rlscale_ready_replicas": "gauge", "rlscale_pending_replicas": "gauge",
-    "rlscale_arrival_per_s": "gauge", "rlscale_waiting": "gauge", "rlscale_ttft_seconds": "gauge",
-    "rlscale_attainment": "gauge", "rlscale_metrics_age_seconds": "gauge", "rlscale_decision_seconds": "histogram",
-    "rlscale_decisions_total": "counter", "rlscale_shield_interventions_total": "counter",
-    "rlscale_fallback_active": "gauge", "rlscale_errors_total": "counter", "rlscale_leader": "gauge",
-    "rlscale_cost_usd_per_hour": "gauge", "rlscale_shadow_target_replicas": "gauge",
-}  # fmt: skip
-
+SUFFIXES = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
 Rights = set[tuple[str, str, str, str]]  # verb, API group, resource, name or "*"
 
 
@@ -77,8 +73,7 @@ def lead_and_order(server: kube.KubeServer, live: Any) -> None:
     lease = {key: value for key, value in live["leader"].items() if key != "kind"}
     times = {"lease_duration_s": 5, "renew_deadline_s": 1.0, "retry_s": 0.05}
     leader = LeaseLeader(LeaseConfig(**lease, **times, namespace="llm", access=access), rng=random.Random(0))
-    scale = KubernetesScale(KubernetesConfig(**backend, namespace="llm", access=access))
-    scale.led_by(leader)
+    scale = KubernetesScale(KubernetesConfig(**backend, namespace="llm", access=access), leads=leader.leads)
     give_up_s = time.monotonic() + 10.0
     while not leader.leads() or sum(call.verb == "update" for call in server.cluster.calls) < 2:
         assert time.monotonic() < give_up_s
@@ -102,6 +97,19 @@ def test_through_keda_the_role_allows_only_to_look(server: kube.KubeServer) -> N
     [patch] = documents(KEDA / "role.yaml")[0]
     assert (patch["op"], patch["path"]) == ("replace", "/rules")
     assert rights(patch["value"]) == used(server.cluster)
+
+
+@pytest.mark.parametrize("folder", [BASE, KEDA, SHIPPED / "compose"], ids=lambda folder: folder.name)
+def test_the_loop_takes_the_shipped_configuration(folder: Path) -> None:
+    config = load_config(folder / "live.yaml")
+    assert config.limits == Path("limits.json")
+    for field in ("metrics", "backend", "leader"):
+        entry = getattr(config, field)
+        if entry["kind"] == "keda":
+            pytest.importorskip("rlscale.deploy.keda", reason="needs the KEDA scaler")
+        table, group = TABLES[field]
+        kind = _kind(field, entry["kind"], table, group)
+        checked(kind.options, {key: value for key, value in entry.items() if key != "kind"}, field)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.rglob("*.yaml")), ids=lambda path: str(path.relative_to(SHIPPED)))
@@ -268,10 +276,12 @@ def test_the_dashboard_asks_for_metrics_that_are_exported() -> None:
     texts = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     texts += [str(one["query"]) for one in board["templating"]["list"]]
     asked = set(re.findall(r"rlscale_\w+", " ".join(texts)))
-    known = {name + suffix for name, kind in EXPORTED.items()
-             for suffix in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))}  # fmt: skip
-    assert asked <= known
-    shown = {name.removesuffix("_bucket") for name in asked}
-    assert shown == set(EXPORTED), "every metric has its place"
+    known = {
+        family.name + suffix: family.name
+        for family in Exporter("chat", get_scenario("chat").limits).registry.collect()
+        for suffix in SUFFIXES[family.type]
+    }
+    assert asked <= set(known)
+    assert len({known[name] for name in asked}) >= 16, "the dashboard shows what matters"
     ids = [panel["id"] for panel in board["panels"]]
     assert len(set(ids)) == len(ids)

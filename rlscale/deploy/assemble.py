@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,7 +50,7 @@ def assemble(plan: Plan, clock: Clock) -> Live:
     config, limits = plan.config, plan.limits
     alone = Site(config.service, limits, plan.interval_s, clock)
     leader = build("leader", config.leader, alone, plan.where, plan.text)
-    site = replace(alone, leads=leader.leads)
+    site = replace(alone, leads=leader.leads, last_order_s=getattr(leader, "last_order_s", math.inf))
     backend = build("backend", config.backend, site, plan.where, plan.text)
     asked = hasattr(backend, "pages")
     if asked and config.metrics["kind"] != "none":

@@ -9,7 +9,6 @@ kubeconfig files. It has no such deadline, and importing it takes 16 MB and 0.4 
 
 from __future__ import annotations
 
-import math
 import operator
 import random
 import time
@@ -22,7 +21,6 @@ from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.kubernetes_access import Caller, caller
 from rlscale.deploy.kubernetes_api import Api, ApiError, Ask, Exchange, Verb
 from rlscale.deploy.kubernetes_config import KubernetesConfig, ScaleTarget
-from rlscale.deploy.lease import Leader
 
 PODS_PER_PAGE = 500
 MOST_REPLICAS = 2**31 - 1  # the field is an int32
@@ -53,16 +51,6 @@ class KubernetesScale:
             raise LiveConfigError("no namespace: neither the backend nor its credentials name one; give namespace")
         self._api = Api(who, request_s=config.request_s, attempts=config.attempts, link=link, steady_s=steady_s,
                         pause=pause, rng=rng)  # fmt: skip
-
-    def led_by(self, leader: Leader) -> None:
-        """Write only while it leads. LiveConfigError when a write could outlive what it leaves for the last one."""
-        margin_s = float(getattr(leader, "margin_s", math.inf))
-        if self._config.request_s > margin_s:
-            raise LiveConfigError(
-                f"request_s={self._config.request_s:g} of the backend is above {margin_s:g} s, the time between the "
-                "end of leading and another's beginning; lower it, or raise lease_duration_s"
-            )
-        self._leads = leader.leads
 
     def fleet(self) -> Fleet:
         """The pods of every target as they are now. Raises BackendError; a part of a fleet is none."""
@@ -203,6 +191,11 @@ def _build(options: KubernetesConfig, site: Site) -> KubernetesScale:
     if len(options.targets) != len(site.limits.min_replicas):
         raise LiveConfigError(f"backend.targets: got {len(options.targets)} targets, the scenario has "
                               f"{len(site.limits.min_replicas)} pools; expected one target per pool")  # fmt: skip
+    if options.request_s > site.last_order_s:
+        raise LiveConfigError(
+            f"backend.request_s={options.request_s:g} is above {site.last_order_s:g} s, which is what the leader "
+            "leaves for a last order (lease_duration_s - renew_deadline_s); lower it, or raise lease_duration_s"
+        )
     return KubernetesScale(options, leads=site.leads)
 
 

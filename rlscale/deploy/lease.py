@@ -190,7 +190,7 @@ class LeaseLeader:
         self._api = Api(who, request_s=config.renew_deadline_s / 2.0)
         self._elector = Elector(self._api, config, namespace, identity, steady_s=steady_s, unix_s=unix_s)
         self._retry_s, self._rng = config.retry_s, rng or random.Random()
-        self.margin_s = config.margin_s  # what is left for a last write
+        self.last_order_s = config.margin_s
         self._patience_s = 2.0 * config.renew_deadline_s
         self._stop, self.problem = threading.Event(), ""
         self._thread = threading.Thread(target=self._run, daemon=True, name="lease")
