@@ -227,7 +227,12 @@ class LeaseLeader:
             if problem and problem != self.problem:
                 LOG.warning("leader election: %s", problem)
             if led != self._elector.leads():
-                LOG.warning("%s %s", self.identity, "stopped leading" if led else "leads")
+                LOG.log(
+                    logging.WARNING if led else logging.INFO,
+                    "%s %s",
+                    self.identity,
+                    "leads no more" if led else "leads",
+                )
             self.problem = problem
             self._stop.wait(self._retry_s * self._rng.uniform(1.0, 1.2))
 
