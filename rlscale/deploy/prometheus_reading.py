@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rlscale.deploy.base import MetricsError, Reading
 from rlscale.deploy.buckets import Buckets, mean, quantile, share_below
