@@ -6,10 +6,13 @@ is closed at `max_bytes` and goes on in a new one; the oldest of `keep` files is
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,33 +28,39 @@ class Audit:
         self.path, self._max_bytes, self._keep = path, max_bytes, keep
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path)
-        self._file: BinaryIO = self._open()
+        self._file: FileIO
+        self._bytes, self._torn = 0, False
+        self._begin()
 
     def write(self, kind: str, unix_s: float, record: Mapping[str, Any]) -> None:
         """One record, on its way to the disk when this returns."""
         line = json.dumps({"kind": kind, "schema": SCHEMA, "unix_s": unix_s, **record}, separators=(",", ":"),
-                          allow_nan=False)  # fmt: skip
-        if self._file.tell() and self._file.tell() + len(line) > self._max_bytes:
+                          allow_nan=False).encode() + b"\n"  # fmt: skip
+        if self._bytes and self._bytes + len(line) > self._max_bytes:
             self._rotate()
-        self._file.write(line.encode() + b"\n")
-        self._file.flush()
+        if self._torn:
+            line = b"\n" + line
+        self._torn = True  # until all of it is written
+        written = self._file.write(line)
+        self._bytes += written
+        if written < len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._torn = False
 
     def close(self) -> None:
-        """Everything is on the disk afterwards."""
+        """Everything is on the disk afterwards, as far as the disk takes it."""
         self._end()
         self._lock.close()
 
-    def _end(self) -> None:
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
+    def _begin(self) -> None:
+        self._file = self.path.open("ab", buffering=0)
+        self._bytes = self.path.stat().st_size
+        self._torn = self._bytes > 0 and _last_byte(self.path) != b"\n"
 
-    def _open(self) -> BinaryIO:
-        torn = self.path.exists() and self.path.stat().st_size > 0 and _last_byte(self.path) != b"\n"
-        file = self.path.open("ab")
-        if torn:
-            file.write(b"\n")
-        return file
+    def _end(self) -> None:
+        with suppress(OSError):
+            os.fsync(self._file.fileno())
+        self._file.close()
 
     def _rotate(self) -> None:
         self._end()
@@ -66,7 +75,7 @@ class Audit:
             self.path.rename(_numbered(self.path, 1))
         else:
             self.path.unlink()
-        self._file = self._open()
+        self._begin()
 
 
 def records(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -14,6 +14,7 @@ from rlscale.deploy.shield_config import ShieldsConfig
 from rlscale.errors import nearest
 from rlscale.yaml_place import line_of
 
+Model = TypeVar("Model", bound=BaseModel)
 MAX_BYTES = 1_000_000  # of a configuration file
 
 
@@ -70,7 +71,7 @@ class LiveConfig(Strict):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             raise ValueError(f"unknown time zone {value!r}; expected a name such as UTC or Europe/Berlin") from None
         return value
 
@@ -96,7 +97,7 @@ def load_config(path: Path) -> LiveConfig:
     return checked(LiveConfig, raw, str(path), text)
 
 
-def checked[Config: BaseModel](kind: type[Config], raw: Any, where: str, text: str = "", under: str = "") -> Config:
+def checked(kind: type[Model], raw: Any, where: str, text: str = "", under: str = "") -> Model:
     """A model from plain values; every fault with its line (where there is text), field, what was got and expected."""
     try:
         return kind.model_validate(raw)

@@ -28,6 +28,7 @@ POOL_GAUGES = {
     "rlscale_target_replicas": "replicas that are wanted",
     "rlscale_ready_replicas": "replicas that serve",
     "rlscale_pending_replicas": "replicas that are on their way",
+    "rlscale_shadow_target_replicas": "replicas the shadow wants",
 }
 
 
@@ -42,31 +43,25 @@ class Exporter:
                 "metrics of a live service need prometheus-client: pip install 'rlscale[live]'"
             ) from None
         self._prom, self.registry, self._limits, self._service = prom, prom.CollectorRegistry(), limits, service
-        one = {"registry": self.registry}
-        self._gauges = {
-            name: prom.Gauge(name, text, ["service"], **one).labels(service) for name, text in GAUGES.items()
-        }
-        self._pools = {name: prom.Gauge(name, text, ["service", "pool"], **one) for name, text in POOL_GAUGES.items()}
-        self._shadow = prom.Gauge(
-            "rlscale_shadow_target_replicas", "replicas the shadow wants", ["service", "pool"], **one
-        )
-        self._cost = prom.Gauge("rlscale_cost_usd_per_hour", "price of the replicas that are there or ordered",
-                                ["service"], **one).labels(service)  # fmt: skip
-        self._fallback = prom.Gauge(
-            "rlscale_fallback_active", "1 while the fallback decides", ["service"], **one
-        ).labels(service)
-        self._leader = prom.Gauge("rlscale_leader", "1 while this instance acts", ["service"], **one).labels(service)
+        self._gauges = {name: self._gauge(name, text).labels(service) for name, text in GAUGES.items()}
+        self._pools = {name: self._gauge(name, text, "pool") for name, text in POOL_GAUGES.items()}
+        self._cost = self._gauge("rlscale_cost_usd_per_hour", "price of what is there or ordered").labels(service)
+        self._fallback = self._gauge("rlscale_fallback_active", "1 while the fallback decides").labels(service)
+        self._leader = self._gauge("rlscale_leader", "1 while this instance acts").labels(service)
         self._decision = prom.Histogram("rlscale_decision_seconds", "time a decision took", ["service"],
-                                        buckets=BUCKETS_S, **one).labels(service)  # fmt: skip
-        self._decisions = prom.Counter("rlscale_decisions_total", "decisions", ["service", "scaler", "outcome"], **one)
-        self._shields = prom.Counter("rlscale_shield_interventions_total", "decisions a shield changed",
-                                     ["service", "shield"], **one)  # fmt: skip
-        self._errors = prom.Counter(
-            "rlscale_errors_total", "failures by where they happened", ["service", "where"], **one
-        )
-        self._missed = prom.Counter("rlscale_missed_intervals_total", "control intervals that were slept through",
-                                    ["service"], **one).labels(service)  # fmt: skip
+                                        buckets=BUCKETS_S, registry=self.registry).labels(service)  # fmt: skip
+        self._decisions = self._counter("rlscale_decisions", "decisions", "scaler", "outcome")
+        self._shields = self._counter("rlscale_shield_interventions", "decisions a shield changed", "shield")
+        self._states = self._gauge("rlscale_shield_state", "who decides, open breakers, scores", "name")
+        self._errors = self._counter("rlscale_errors", "failures by where they were", "where")
+        self._missed = self._counter("rlscale_missed_intervals", "intervals that were slept through").labels(service)
         self._counted: dict[str, int] = {}
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Any:
+        return self._prom.Gauge(name, text, ["service", *labels], registry=self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Any:
+        return self._prom.Counter(name, text, ["service", *labels], registry=self.registry)
 
     def turn(self, turn: Turn, scaler: str, outcome: str, leads: bool, fallback: bool) -> None:
         """What one turn of the circle says."""
@@ -74,7 +69,7 @@ class Exporter:
         values = (seen.arrival_per_s, seen.waiting, seen.running, seen.ttft_s, seen.attainment, seen.age_s)
         for gauge, value in zip(self._gauges.values(), values, strict=True):
             gauge.set(float(value))
-        for name, counts in zip(self._pools, (turn.bounded.target, seen.ready, seen.pending), strict=True):
+        for name, counts in zip(self._pools, (turn.bounded.target, seen.ready, seen.pending), strict=False):
             self._by_pool(self._pools[name], counts)
         there = np.asarray(seen.ready) + np.asarray(seen.pending)
         self._cost.set(float(there @ self._limits.usd_per_replica_s) * 3600.0)
@@ -85,10 +80,12 @@ class Exporter:
 
     def shadow(self, target: tuple[int, ...]) -> None:
         """What the shadow wants."""
-        self._by_pool(self._shadow, target)
+        self._by_pool(self._pools["rlscale_shadow_target_replicas"], target)
 
-    def shields(self, counts: Mapping[str, int]) -> None:
-        """Interventions so far, by shield."""
+    def shields(self, counts: Mapping[str, int], gauges: Mapping[str, float]) -> None:
+        """Interventions so far, by shield, and the state of the shields."""
+        for name, value in gauges.items():
+            self._states.labels(self._service, name).set(value)
         for name, count in counts.items():
             self._shields.labels(self._service, name).inc(max(0, count - self._counted.get(name, 0)))
             self._counted[name] = count

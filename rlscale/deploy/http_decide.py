@@ -20,8 +20,6 @@ from rlscale.deploy.pages import Answer, Page, json_answer
 if TYPE_CHECKING:
     from rlscale.deploy.live import Live
 
-Count = Field(ge=0, le=1_000_000)
-
 
 class HttpConfig(BaseModel):
     """`backend: {kind: http}`."""
@@ -48,18 +46,15 @@ class Metrics(BaseModel):
     answer_tokens: float | None = Field(None, ge=0)
     memory: list[float] = Field(default_factory=list, description="share of KV memory in use, per pool")
     running_by_pool: list[float] = Field(default_factory=list)
+    replicas: list[float] = Field(default_factory=list, description="per pool: those whose metrics these are")
 
     def reading(self, now_s: float) -> Reading:
         """As every other source gives it."""
-        values = {
-            name: math.nan if value is None else value
+        values: dict[str, Any] = {
+            name: math.nan if value is None else tuple(value) if isinstance(value, list) else value
             for name, value in self
-            if name not in ("memory", "running_by_pool")
         }
-        taken_s = now_s if self.taken_s is None else self.taken_s
-        return Reading(
-            **(values | {"taken_s": taken_s}), memory=tuple(self.memory), running_by_pool=tuple(self.running_by_pool)
-        )
+        return Reading(**(values | {"taken_s": now_s if self.taken_s is None else self.taken_s}))
 
 
 class Replicas(BaseModel):
@@ -160,8 +155,10 @@ class Asked:
                 live.keep(turn(live.world, live.current, self._site.limits))
             last = live.last
             assert last is not None, "a turn was kept"
-            answer = Decided(target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
-                             fallback=live.current.decider.fallback_active, interval_s=self._site.interval_s)  # fmt: skip
+            answer = Decided(
+                target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
+                fallback=live.current.by_fallback, interval_s=self._site.interval_s,
+            )  # fmt: skip
         return json_answer(200, answer.model_dump())
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -17,7 +17,9 @@ from rlscale.deploy.config import checked
 from rlscale.errors import nearest
 from rlscale.types import ScalingLimits
 
-SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.prometheus:KIND"}
+Options = TypeVar("Options", bound=BaseModel)
+
+SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.metrics_config:KIND"}
 BACKENDS = {
     "dry-run": "rlscale.deploy.dry_run:KIND",
     "kubernetes": "rlscale.deploy.kubernetes:KIND",
@@ -37,10 +39,11 @@ class Site:
     limits: ScalingLimits
     interval_s: float
     clock: Clock
+    leads: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
-class Kind[Options: BaseModel]:
+class Kind(Generic[Options]):
     """One thing that can be named."""
 
     options: type[Options]

@@ -1,4 +1,4 @@
-"""Scalars of a live service for TensorBoard, under the names a training uses. Written by tensorboard alone, no torch."""
+"""Scalars of a live service for TensorBoard, named as those of a training. Written by tensorboard alone, no torch."""
 
 from __future__ import annotations
 

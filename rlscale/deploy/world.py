@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable
@@ -33,15 +34,17 @@ class LiveWorld:
     """One service. Nothing that fails in here ends the circle: metrics that cannot be read grow old, orders that cannot
     be placed are placed again at the next decision, and the fleet is what it last was.
 
-    `on_error(where, error)` hears of every failure. `may_order()` says whether this instance is the one that acts.
+    `on_error(where, error)` hears of every failure; by default it is logged. `may_order()` says whether this instance
+    is the one that acts.
     """
 
     def __init__(
         self, place: Place, source: Source, backend: Backend, clock: Clock,
-        on_error: Callable[[str, Exception], None], may_order: Callable[[], bool] = lambda: True,
+        may_order: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
         self.place, self.source, self.backend, self.clock = place, source, backend, clock
-        self._on_error, self._may_order = on_error, may_order
+        self.on_error: Callable[[str, Exception], None] = _log
+        self._may_order = may_order
         self._began_s = clock.steady_s()
         self._orders = Orders(len(place.limits.min_replicas))
         self._fleets: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=REMEMBERED)  # (unix time, ready)
@@ -73,7 +76,7 @@ class LiveWorld:
         t_s, reading = self.t_s, self._reading
         ready = np.array(fleet.ready, dtype=np.int64)
         target = self.target if self.target is not None else fleet.target
-        then = np.array(self._ready_at(reading.taken_s, fleet), dtype=np.int64)
+        then = np.array(reading.replicas or self._ready_at(reading.taken_s, fleet), dtype=np.int64)
         room = then * limits.seats
         running = np.array(reading.running_by_pool) if reading.running_by_pool else _shared(reading.running, room)
         latency = {name: _of_none(getattr(reading, name), reading, 0.0) for name in ("ttft_s", "tpot_s")}
@@ -101,8 +104,10 @@ class LiveWorld:
         try:
             self.backend.order(bounded.target)
         except BackendError as error:
-            self._on_error("order", error)
+            self.on_error("order", error)
             return
+        before = self.target if self.target is not None else tuple(int(count) for count in seen.target)
+        self._orders.placed(self.t_s, [wanted - was for wanted, was in zip(bounded.target, before, strict=True)])
         self.ordered, self.target = True, bounded.target
 
     @property
@@ -127,11 +132,11 @@ class LiveWorld:
             self._fleet, self._fleet_s = fleet, self.clock.steady_s()
             self._fleets.append((self.clock.unix_s(), fleet.ready))
         except BackendError as error:
-            self._on_error("fleet", error)
+            self.on_error("fleet", error)
         try:
             reading = self.source.read()
         except MetricsError as error:
-            self._on_error("metrics", error)
+            self.on_error("metrics", error)
             return
         if reading.taken_s != self._reading.taken_s:
             self._fresh_s = self.clock.steady_s()
@@ -161,6 +166,10 @@ class LiveWorld:
         local = datetime.fromtimestamp(self.clock.unix_s(), self.place.timezone)
         midnight_s = local.hour * 3600.0 + local.minute * 60.0 + local.second + local.microsecond / 1e6
         return (local.weekday() * 86_400.0 + midnight_s) % WEEK_S
+
+
+def _log(where: str, error: Exception) -> None:
+    logging.getLogger("rlscale.live").warning("%s: %s", where, error)
 
 
 def _shared(running: float, room: Any) -> Any:
