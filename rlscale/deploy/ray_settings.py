@@ -1,0 +1,91 @@
+"""What `policy_kwargs` of a Ray Serve deployment may say, checked. Plain JSON values only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rlscale.deploy.base import LiveConfigError
+from rlscale.errors import nearest
+
+INTERVAL_S = 15.0  # of scalers that have no control interval of their own
+SERVE_RULE = "serve-rule"
+
+
+class RaySettings(BaseModel):
+    """One deployment's scaler and what stands beside it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    policy: str = Field(min_length=1, description="a policy folder (with a /), a registered scaler, or module:Class")
+    limits: str | dict[str, Any] | None = Field(
+        None,
+        description="see rlscale.limits_file: a file, a folder that holds it, or its content; default: the policy's",
+    )
+    fallback: str = Field(SERVE_RULE, min_length=1, description="the scaler that decides when the first one cannot")
+    audit: str | None = Field(None, min_length=1, description="log of every decision, and the memory over a restart")
+    parameters: dict[str, bool | int | float | str] = Field(default_factory=dict, description="of the scaler")
+    fallback_parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    interval_s: float | None = Field(None, gt=0, le=3600, description="between decisions; default: the policy's own")
+    patience_s: float = Field(0.5, gt=0, le=30, description="for a decision; Serve's controller stands still for it")
+    to_zero: bool = Field(False, description="whether a decision may take the last replica away")
+
+    @property
+    def scaler(self) -> str:
+        """The scaler in the words of `rlscale.scalers.build_scaler`."""
+        return _word(self.policy)
+
+    @property
+    def fallback_scaler(self) -> str:
+        """The fallback in the same words."""
+        return _word(self.fallback)
+
+
+def checked(given: Mapping[str, Any]) -> RaySettings:
+    """The settings, or LiveConfigError with every fault of them."""
+    try:
+        return RaySettings.model_validate(given)
+    except ValidationError as error:
+        faults = "; ".join(_fault(item) for item in error.errors(include_url=False))
+        raise LiveConfigError(f"policy_kwargs: {faults}") from None
+
+
+def interval_s(settings: RaySettings) -> float:
+    """Seconds between decisions: those a policy was trained with, unless it is another scaler.
+
+    Raises LiveConfigError when both are given and differ: features are windows counted in intervals.
+    """
+    trained_s = _trained_s(settings.scaler)
+    if settings.interval_s is None:
+        return trained_s or INTERVAL_S
+    if trained_s and settings.interval_s != trained_s:
+        raise LiveConfigError(f"policy_kwargs: interval_s = {settings.interval_s:g}, but {settings.policy} was trained "
+                              f"with {trained_s:g}; leave interval_s out")  # fmt: skip
+    return settings.interval_s
+
+
+def _trained_s(scaler: str) -> float:
+    """0 for what is no readable policy folder; reading it in earnest says what is wrong with it."""
+    if not scaler.startswith("policy:"):
+        return 0.0
+    try:
+        return float(json.loads((Path(scaler.removeprefix("policy:")) / "manifest.json").read_bytes())["interval_s"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return 0.0
+
+
+def _word(name: str) -> str:
+    return f"policy:{name}" if "/" in name and not name.startswith("policy:") else name
+
+
+def _fault(item: Any) -> str:
+    field = ".".join(str(part) for part in item["loc"]) or "policy_kwargs"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key '{field}'; {nearest(field, RaySettings.model_fields)}"
+    if item["type"] == "missing":
+        return f"'{field}' is missing"
+    return f"{field}: got {item['input']!r:.60}, {str(item['msg'])[:1].lower()}{str(item['msg'])[1:]}"
