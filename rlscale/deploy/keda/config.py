@@ -15,7 +15,7 @@ Counts = Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(s
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class TlsConfig(_Strict):

@@ -162,7 +162,7 @@ def _options(config: KedaConfig) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_connection_age_ms", int(config.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", 10_000),
-        ("grpc.server_handshake_timeout_ms", 10_000),  # who connects and says nothing
+        ("grpc.server_handshake_timeout_ms", 5_000),  # who connects and says nothing
         ("grpc.keepalive_time_ms", 30_000),  # finds clients that went without a word
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
