@@ -23,6 +23,9 @@ CHAT = Served("chat", ("h100",), (1,))
 CODE = Served("code", ("h100", "spot"), (1, 0))
 ASSUMED = {"fleet_from": "assumed", "assumed_delay_s": 60.0, "assumed_replicas": (2,)}
 
+KUBERNETES = {"fleet_from": "kubernetes", "fleet_kubernetes": {"targets": [{"name": "chat"}]}}
+METRICS = {"fleet_from": "metrics", "fleet_prometheus": "http://127.0.0.1:9090", "fleet_queries": ("count(up)",)}
+
 
 class Hand:
     """A clock moved by hand."""
@@ -70,10 +73,12 @@ def test_a_yaml_file_may_say_it_with_paths_and_lists() -> None:
     [
         ({}, "fleet_from"),
         ({"fleet_from": "guess"}, "'kubernetes', 'metrics' or 'assumed'"),
-        ({"fleet_from": "metrics"}, "fleet_from: metrics needs fleet_queries"),
+        ({"fleet_from": "kubernetes"}, "fleet_from: kubernetes needs fleet_kubernetes"),
+        ({"fleet_from": "metrics", "fleet_queries": ["up"]}, "fleet_from: metrics needs fleet_prometheus"),
+        ({"fleet_from": "metrics", "fleet_prometheus": "http://p"}, "fleet_from: metrics needs fleet_queries"),
         ({"fleet_from": "assumed", "assumed_replicas": (1,)}, "needs assumed_delay_s"),
         ({"fleet_from": "assumed", "assumed_delay_s": 9.0}, "needs assumed_replicas"),
-        ({"fleet_from": "kubernetes", "assumed_delay_s": 9.0}, "it belongs to assumed"),
+        ({**KUBERNETES, "assumed_delay_s": 9.0}, "it belongs to assumed"),
         ({**ASSUMED, "assumed_replicas": (-1,)}, "greater than or equal to 0"),
         ({**ASSUMED, "assumed_replicas": (True,)}, "valid integer"),
         ({**ASSUMED, "adress": "::1"}, "Extra inputs"),
@@ -297,7 +302,7 @@ def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board
         def close(self) -> None:
             raise AssertionError("belongs to whoever made it")
 
-    own, _ = backend(board, clock, Served("own", ("a",), (1,)), fleet=Scale(), fleet_from="kubernetes")
+    own, _ = backend(board, clock, Served("own", ("a",), (1,)), fleet=Scale(), **KUBERNETES)
     own.order((9,))
     assert own.fleet() == Fleet((7,), (1,), (8,))
     own.close()
@@ -306,8 +311,8 @@ def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"fleet_from": "kubernetes"}, "needs a fleet source"),
-        ({"fleet_from": "metrics", "fleet_queries": ("a", "b"), "fleet": lambda: None}, "fleet_queries has 2 entries"),
+        (KUBERNETES, "needs a fleet source"),
+        ({**METRICS, "fleet_queries": ("a", "b"), "fleet": lambda: None}, "fleet_queries has 2 entries"),
         ({**ASSUMED, "fleet": lambda: None}, "asks nobody"),
         ({**ASSUMED, "assumed_replicas": (1, 2)}, "assumed_replicas has 2 entries"),
     ],

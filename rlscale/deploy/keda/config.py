@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -41,8 +41,13 @@ class KedaConfig(_Strict):
     port: int = Field(6000, ge=0, le=65_535, description="0: any that is free")
     tls: TlsConfig | None = None
     plaintext: bool = Field(False, description="agree to listen beyond this machine without TLS")
-    stale_s: float = Field(120.0, gt=0, description="an order older than this is not told any more")
+    pools: Names = Field((), description="names by which triggers ask for a pool; may be left out for one pool")
+    stale_s: float | None = Field(None, gt=0, description="an older order is not told; default: three intervals")
     fleet_from: Literal["kubernetes", "metrics", "assumed"]
+    fleet_kubernetes: dict[str, Any] | None = Field(
+        None, description="kubernetes: the options of that backend, of which only the fleet is used"
+    )
+    fleet_prometheus: str | None = Field(None, description="metrics: URL of the server that is asked")
     fleet_queries: Names = Field((), description="metrics: for each pool a query that counts its ready replicas")
     assumed_delay_s: float | None = Field(None, ge=0, description="assumed: from an order to ready replicas")
     assumed_replicas: Counts = Field((), description="assumed: per pool, what runs at the start")
@@ -67,14 +72,13 @@ class KedaConfig(_Strict):
     @model_validator(mode="after")
     def _fleet(self) -> KedaConfig:
         own = {
-            "metrics": {"fleet_queries": bool(self.fleet_queries)},
-            "assumed": {
-                "assumed_delay_s": self.assumed_delay_s is not None,
-                "assumed_replicas": bool(self.assumed_replicas),
-            },
+            "kubernetes": ("fleet_kubernetes",),
+            "metrics": ("fleet_prometheus", "fleet_queries"),
+            "assumed": ("assumed_delay_s", "assumed_replicas"),
         }
-        for choice, fields in own.items():
-            for name, given in fields.items():
+        for choice, names in own.items():
+            for name in names:
+                given = getattr(self, name) not in (None, ())
                 if given and choice != self.fleet_from:
                     raise ValueError(f"{name} is given, but fleet_from is {self.fleet_from}; it belongs to {choice}")
                 if not given and choice == self.fleet_from:

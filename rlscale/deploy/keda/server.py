@@ -13,6 +13,7 @@ from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.keda.board import Board
 from rlscale.deploy.keda.config import KedaConfig
 
+STALE_S = 120.0  # where neither the configuration nor an interval says better
 WORKERS = 8  # threads for calls that answer at once; every stream has one more
 LOOK_S = 1.0  # how often certificates and the age of orders are looked at
 READY = "externalscaler.ExternalScaler"  # health name for a readiness probe: serving while all orders are fresh
@@ -34,7 +35,7 @@ class KedaServer:
         from rlscale.deploy.keda._rpcs import Rpcs
 
         self.config, self.steady_s = config, steady_s
-        self.board = Board(config.stale_s, steady_s)
+        self.board = Board(config.stale_s or STALE_S, steady_s)
         self._certificate = self._watched(unix_s)
         self._rpcs = Rpcs(self.board, config.max_streams)
         self._health = HealthServicer()
