@@ -40,6 +40,7 @@ COMMANDS = {
     ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
+    "serve": ("experiments.serve", "run a scaler on a real service, behind shields"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -52,6 +53,7 @@ EXAMPLES = {
     "forecast": "forecast --trace requests.csv --out results/my-forecasts",
     "calibrate": "calibrate latencies.csv --out runs/my-profiles",
     "textbook": "textbook --scenario chat-mixed --hours 2",
+    "serve": "serve --scaler policy:runs/ppo-chat/seed-0 --config live.yaml",
     "bench": "bench env",
 }
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from experiments.page import page
 from rlscale import loop, registry
-from rlscale.monitor import with_forecast
 from rlscale.scenario import Scenario
 from rlscale.types import Decision, Load, Observation, Scaler
 
@@ -119,4 +118,6 @@ def _prepared(scaler: Any, load: Load, recorded: list[Observation]) -> list[Obse
             scaler.warm_up(load.history_per_s, load.history_step_s)
         return recorded
     forecaster.reset(load.history_per_s, load.history_step_s)
-    return [with_forecast(seen, forecaster.update(float(seen.arrival_per_s), seen.interval_s)) for seen in recorded]
+    return [
+        replace(seen, forecast_per_s=forecaster.update(float(seen.arrival_per_s), seen.interval_s)) for seen in recorded
+    ]

@@ -19,10 +19,10 @@ import numpy as np
 from experiments import sources, stats
 from experiments.cases import LoadCase
 from experiments.results import ResultFolder, plain, write_json
-from experiments.study import outside
-from rlscale.errors import ScenarioError
 from rlscale.loop import RunResult, run
 from rlscale.registry import get
+from rlscale.scalers import POLICY
+from rlscale.scalers import build_scaler as build_scaler_of
 from rlscale.scenario import Scenario
 from rlscale.types import Floats
 
@@ -161,15 +161,8 @@ def learnt(name: str, case: LoadCase) -> dict[str, Any]:
 def build_scaler(setting: Setting, scenario: Scenario, learnt_params: dict[str, Any] | None = None) -> Any:
     """A fresh scaler for one run."""
     values = {} if setting.knob is None or setting.value is None else {setting.knob: setting.value}
-    if setting.policy is not None:
-        from rlscale.policy_folder import load_policy
-
-        return load_policy(setting.policy, scenario.limits, **setting.params, **values)
-    kind = outside(setting.name) if ":" in setting.name else get("agents", "SCALERS", setting.name, "scaler")
-    if scenario.cluster.has_roles and not kind.roles:
-        raise ScenarioError(f"scaler '{setting.name}' cannot scale the prefill and decode pools of {scenario.name}; "
-                            "leave it out there")  # fmt: skip
-    return kind.build(scenario.limits, **(learnt_params or {}), **setting.params, **values)
+    name = setting.name if setting.policy is None else f"{POLICY}{setting.policy}"
+    return build_scaler_of(name, scenario.limits, scenario.name, **(learnt_params or {}), **setting.params, **values)
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from experiments.cases import LoadCase, ScalerCase
 from experiments.cells import Cell, Setting, Split, folder_digest
 from experiments.fronts import Frozen
 from experiments.results import Finished
-from experiments.study import POLICY
+from rlscale.scalers import POLICY
 
 FrozenKnobs = dict[tuple[str, str, float], list[Frozen]]  # (load, scaler, target) -> one per member
 

@@ -17,10 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from experiments.cases import ANY, LoadCase, ScalerCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError, nearest
-from rlscale.registry import get, scan
+from rlscale.registry import scan
+from rlscale.scalers import POLICY, scaler_kind
 from rlscale.types import Engine, ScalerKind
 
-POLICY = "policy:"
 SCENARIO = "{scenario}"  # in a policy's path: the name of the scenario that the load belongs to
 TARGETS = (0.95, 0.99, 0.999)
 MULTIPLIERS = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.35, 1.5)  # knob of a learned policy
@@ -175,12 +175,6 @@ def scaler_cases(study: Study, kinds: dict[str, ScalerKind]) -> list[ScalerCase]
     return [_scaler_case(study, entry, kinds) for entry in study.scalers]
 
 
-def outside(name: str) -> ScalerKind:
-    """A scaler named `module:Class`, or the ScalerKind that a module offers under that name."""
-    found = get("agents", "SCALERS", name, "scaler")
-    return found if isinstance(found, ScalerKind) else ScalerKind(found, None, f"from {name}")
-
-
 def policy_folders(pattern: str) -> list[str]:
     """Policy folders behind a path: the folder itself, the seed folders inside it, or all that match a pattern."""
     found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
@@ -202,7 +196,7 @@ def _scaler_case(study: Study, entry: ScalerEntry, kinds: dict[str, ScalerKind])
         stem = path.parent.name if path.name.startswith("seed") else path.name
         label = entry.label or stem.removesuffix(f"-{SCENARIO}") or "policy"
         return ScalerCase(label, POLICY, "multiplier", values, entry.params, folders, None, "learned policy")
-    kind = outside(entry.name) if ":" in entry.name else kinds.get(entry.name)
+    kind = scaler_kind(entry.name) if ":" in entry.name else kinds.get(entry.name)
     if kind is None:
         raise ScenarioError(
             f"study '{study.name}': scalers: unknown scaler '{entry.name}'; {nearest(entry.name, kinds)}; "

@@ -19,9 +19,9 @@ from agents.headroom import Headroom
 from experiments.page import page
 from rlscale.allocation_lp import Problem, greedy, relaxed, whole
 from rlscale.beginning import initial_replicas
+from rlscale.circle import decide
 from rlscale.decide import lead_s
 from rlscale.errors import ResultError, ScenarioError
-from rlscale.loop import decide
 from rlscale.loop import run as run_scaler
 from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario

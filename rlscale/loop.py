@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.beginning import initial_replicas
-from rlscale.execute import Bounded, bound
+from rlscale.circle import begin, turns
+from rlscale.execute import Bounded
 from rlscale.feedback import charged_usd, reward
-from rlscale.monitor import Monitor, with_forecast
+from rlscale.monitor import Monitor
 from rlscale.scenario import Scenario
 from rlscale.sim import steady
 from rlscale.sim.histogram import quantile
@@ -70,30 +70,15 @@ def run(
     spec, known = scenario.cluster, scenario.limits
     fleet = np.array([initial or initial_replicas(load, known)])
     world = make_world(engine, spec, [load], [seed], fleet, percentiles=True)
-    monitor = Monitor(world, known)
     intervals = max(1, int(load.duration_s / spec.interval_s + 1e-9))
-    table = _Table(world, intervals)
-    reasons = []
-    scaler.reset()
-    forecaster = getattr(scaler, "forecaster", None)
-    if forecaster is not None:
-        forecaster.reset(load.history_per_s, load.history_step_s)
-    elif hasattr(scaler, "warm_up"):
-        scaler.warm_up(load.history_per_s, load.history_step_s)
-    deciding_s = 0.0
-    for i in range(intervals):
-        world.wait()
-        table.note(i)
-        if i + 1 == intervals:
-            break
-        seen = monitor.one()
-        began = time.perf_counter()
-        bounded = decide(scaler, seen, known)
-        deciding_s += time.perf_counter() - began
-        reasons.append(bounded.reason)
-        world.apply(np.array([bounded.target]), np.array([bounded.standby]) if bounded.standby else None)
+    simulated = _Simulated(world, known, intervals)
+    begin(scaler, load.history_per_s, load.history_step_s)
+    reasons, deciding_s = [], 0.0
+    for turn in turns(simulated, scaler, known):
+        reasons.append(turn.bounded.reason)
+        deciding_s += turn.decision_s
     world.finish()
-    series = table.series(need_series(load, spec, known)[:intervals], known)
+    series = simulated.table.series(need_series(load, spec, known)[:intervals], known)
     totals = _totals(world, series, scenario, known)
     totals["decision_us"] = 1e6 * deciding_s / max(1, intervals - 1)
     return RunResult(
@@ -109,15 +94,26 @@ def run(
     )
 
 
-def decide(scaler: Scaler, seen: Observation, known: ScalingLimits) -> Bounded:
-    """Predict, Decide and Execute: the bounded targets and the reason for the audit log."""
-    forecaster = getattr(scaler, "forecaster", None)
-    if forecaster is not None:
-        seen = with_forecast(seen, forecaster.update(float(seen.arrival_per_s), seen.interval_s))
-    decision = scaler.decide(seen)
-    bounded = bound(decision, known, seen.target)
-    reason = "; ".join(part for part in (decision.reason, bounded.reason) if part)
-    return bounded._replace(reason=reason)
+class _Simulated:
+    """A simulated cluster as the circle turns it: the intervals of a load, a decision after each but the last."""
+
+    def __init__(self, world: SimWorld, known: ScalingLimits, intervals: int) -> None:
+        self._world, self._intervals, self._monitor = world, intervals, Monitor(world, known)
+        self.table = _Table(world, intervals)
+        self._passed = 0
+
+    def wait(self) -> bool:
+        self._world.wait()
+        self.table.note(self._passed)
+        self._passed += 1
+        return self._passed < self._intervals
+
+    def observe(self) -> Observation:
+        return self._monitor.one()
+
+    def apply(self, seen: Observation, bounded: Bounded) -> None:
+        standby = np.array([bounded.standby]) if bounded.standby else None
+        self._world.apply(np.array([bounded.target]), standby)
 
 
 class _Table:

@@ -8,7 +8,7 @@ current. A failed scrape leaves NaN, never a guess; an empty window has latency 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -123,11 +123,6 @@ def row(seen: Observation, r: int) -> Observation:
             value = float(value[r]) if value.ndim == 1 else value[r]
         picked[item.name] = value
     return Observation(**picked)
-
-
-def with_forecast(seen: Observation, forecast_per_s: Any) -> Observation:
-    """The same observation, carrying a forecast."""
-    return replace(seen, forecast_per_s=forecast_per_s)
 
 
 @kernel

@@ -1,0 +1,79 @@
+"""Run a scaler on a real service: metrics in, orders out, shields in between, everything in an audit log.
+
+`--check` builds all that live.yaml names, without ordering anything, and ends. SIGHUP reads live.yaml anew, SIGTERM
+ends the service and leaves the fleet as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from rlscale.deploy.assemble import Plan, assemble, relative_to
+from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.clock import SystemClock
+from rlscale.deploy.config import LiveConfig, ScalerConfig, load_config
+from rlscale.deploy.service import Service, to_stderr
+from rlscale.errors import RlscaleError
+from rlscale.types import ScalingLimits
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `python -m experiments serve`."""
+    parser.add_argument("--config", type=Path, required=True, help="live.yaml")
+    parser.add_argument("--scaler", help="instead of the file's: hpa, policy:FOLDER, module:Class")
+    parser.add_argument("--dry-run", action="store_true", help="order nothing: watch the backend's fleet")
+    parser.add_argument("--check", action="store_true", help="build everything, order nothing, end")
+    parser.add_argument("--no-pages", action="store_true", help="no health, metrics and state over HTTP")
+    parser.add_argument("--quiet", action="store_true", help="log warnings and errors only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until told to end."""
+    to_stderr(logging.WARNING if args.quiet else logging.INFO)
+    plan = plan_of(args)
+    live = assemble(plan, SystemClock())
+    if args.check:
+        live.close()
+        print(f"{args.config}: {live.service} by {live.current.decider.name}, every {plan.interval_s:g} s: all there")
+        return 0
+    service = Service(live, plan, lambda: plan_of(args), not args.no_pages)
+    where = "" if service.server is None else f", pages at http://{plan.config.pages.address}:{service.server.port}/"
+    logging.getLogger("rlscale.live").info("%s by %s, every %g s%s", live.service, live.current.decider.name,
+                                           plan.interval_s, where)  # fmt: skip
+    service.run()
+    return 0
+
+
+def plan_of(args: argparse.Namespace) -> Plan:
+    """The configuration as the command line changes it, and what its scenario gives."""
+    path: Path = args.config
+    config = relative_to(load_config(path), path.parent)
+    if args.scaler is not None:
+        config = config.model_copy(update={"scaler": ScalerConfig(name=args.scaler)})
+    if args.dry_run:
+        config = config.model_copy(update={"backend": {"kind": "dry-run", "watch": config.backend}})
+    limits, interval_s = _limits(config, path)
+    return Plan(config, limits, config.interval_s or interval_s, str(path), path.read_text())
+
+
+def _limits(config: LiveConfig, path: Path) -> tuple[ScalingLimits, float]:
+    if (config.scenario is None) == (config.limits is None):
+        raise LiveConfigError(
+            f"{path}: expected either 'scenario' or 'limits', got {'neither' if config.limits is None else 'both'}"
+        )
+    try:
+        if config.limits is not None:
+            from rlscale.limits_file import load_limits
+
+            return load_limits(config.limits)
+        from envs import get_scenario
+
+        beside = path.parent / str(config.scenario)
+        scenario = get_scenario(str(beside) if beside.is_file() else str(config.scenario))
+        return scenario.limits, scenario.cluster.interval_s
+    except LiveConfigError:
+        raise
+    except RlscaleError as error:
+        raise LiveConfigError(f"{path}: {error}") from None
