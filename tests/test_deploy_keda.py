@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from live_fakes import FakeClock
 from pydantic import ValidationError
 
 from rlscale.deploy.base import Backend, BackendError, Fleet, LiveConfigError, MetricsError
@@ -17,7 +18,7 @@ from rlscale.deploy.keda.answers import METRIC, RefusedError, check_metric, desi
 from rlscale.deploy.keda.backend import KedaBackend
 from rlscale.deploy.keda.board import Board, Served, StaleError
 from rlscale.deploy.keda.config import KedaConfig
-from rlscale.deploy.keda.fleets import AssumedFleet, counted_fleet
+from rlscale.deploy.keda.fleets import AssumedFleet, CountedFleet
 
 CHAT = Served("chat", ("h100",), (1,))
 CODE = Served("code", ("h100", "spot"), (1, 0))
@@ -27,23 +28,14 @@ KUBERNETES = {"fleet_from": "kubernetes", "fleet_kubernetes": {"targets": [{"nam
 METRICS = {"fleet_from": "metrics", "fleet_prometheus": "http://127.0.0.1:9090", "fleet_queries": ("count(up)",)}
 
 
-class Hand:
-    """A clock moved by hand."""
-
-    now_s = 1_000.0
-
-    def __call__(self) -> float:
-        return self.now_s
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(now_s=1_000.0)
 
 
 @pytest.fixture
-def clock() -> Hand:
-    return Hand()
-
-
-@pytest.fixture
-def board(clock: Hand) -> Board:
-    board = Board(stale_s=60.0, steady_s=clock)
+def board(clock: FakeClock) -> Board:
+    board = Board(stale_s=60.0, steady_s=clock.steady_s)
     for served in (CHAT, CODE):
         board.serve(served)
     return board
@@ -118,7 +110,7 @@ def test_what_is_missing_unknown_or_not_known_yet_has_a_status_each(board: Board
     assert (code, "did you mean 'chat'" in text) == ("NOT_FOUND", True)
     assert refusal(board, service="code", pool="h200")[0] == "NOT_FOUND"
     assert refusal(board, service="chat")[0] == "UNAVAILABLE"  # no order yet
-    assert refusal(Board(60.0, Hand()), service="chat")[0] == "UNAVAILABLE"  # nothing served yet
+    assert refusal(Board(60.0, FakeClock().steady_s), service="chat")[0] == "UNAVAILABLE"  # nothing served yet
 
 
 def test_a_name_of_any_length_is_refused_in_a_short_sentence(board: Board) -> None:
@@ -126,7 +118,7 @@ def test_a_name_of_any_length_is_refused_in_a_short_sentence(board: Board) -> No
     assert (code, len(text) < 200) == ("NOT_FOUND", True)
 
 
-def test_an_order_is_told_until_it_is_stale_and_again_after_the_next(board: Board, clock: Hand) -> None:
+def test_an_order_is_told_until_it_is_stale_and_again_after_the_next(board: Board, clock: FakeClock) -> None:
     board.publish("chat", (3,))
     clock.now_s += 60.0
     assert desired(board, {"service": "chat"}) == 3
@@ -139,7 +131,7 @@ def test_an_order_is_told_until_it_is_stale_and_again_after_the_next(board: Boar
     assert refusal(board, service="chat")[0] == "UNAVAILABLE"
 
 
-def test_all_orders_have_to_be_fresh_for_the_server_to_be_ready(board: Board, clock: Hand) -> None:
+def test_all_orders_have_to_be_fresh_for_the_server_to_be_ready(board: Board, clock: FakeClock) -> None:
     board.publish("chat", (3,))
     assert not board.is_fresh()
     board.publish("code", (1, 0))
@@ -212,8 +204,8 @@ def test_a_service_needs_names_and_a_minimum_for_each_pool(
         Served(service, pools, least)
 
 
-def test_an_assumed_fleet_carries_out_every_order_after_the_delay(clock: Hand) -> None:
-    fleet = AssumedFleet((2,), delay_s=60.0, steady_s=clock)
+def test_an_assumed_fleet_carries_out_every_order_after_the_delay(clock: FakeClock) -> None:
+    fleet = AssumedFleet((2,), delay_s=60.0, steady_s=clock.steady_s)
     assert fleet() == Fleet((2,), (0,), (2,))
     fleet.note((5,))
     clock.now_s += 30.0
@@ -230,17 +222,16 @@ def test_an_assumed_fleet_carries_out_every_order_after_the_delay(clock: Hand) -
 
 def test_a_counted_fleet_is_what_the_queries_say() -> None:
     counts = {"a": 3.0, "b": 1.0}
-    order: list[tuple[int, ...]] = []
-    fleet = counted_fleet(counts.__getitem__, ("a", "b"), lambda: order[-1] if order else None)
+    fleet = CountedFleet(counts.__getitem__, ("a", "b"))
     assert fleet() == Fleet((3, 1), (0, 0), (3, 1))
-    order.append((5, 0))
+    fleet.note((5, 0))
     assert fleet() == Fleet((3, 1), (2, 0), (5, 0))
 
 
 @pytest.mark.parametrize("answer", [math.nan, math.inf, -1.0, 2.5])
 def test_a_count_that_is_none_is_an_error_and_not_zero_replicas(answer: float) -> None:
     with pytest.raises(BackendError, match="ready replicas"):
-        counted_fleet(lambda query: answer, ("up",), lambda: None)()
+        CountedFleet(lambda query: answer, ("up",))()
 
 
 def test_metrics_that_cannot_be_read_are_an_error_of_the_backend() -> None:
@@ -248,50 +239,53 @@ def test_metrics_that_cannot_be_read_are_an_error_of_the_backend() -> None:
         raise MetricsError("refused")
 
     with pytest.raises(BackendError, match="not known: refused"):
-        counted_fleet(count, ("up",), lambda: None)()
+        CountedFleet(count, ("up",))()
 
 
 class FakeServer:
     """What the backend needs of a server, without gRPC."""
 
-    def __init__(self, board: Board, clock: Hand) -> None:
-        self.board, self.steady_s, self.looks, self.closed = board, clock, 0, False
+    def __init__(self, board: Board, clock: FakeClock) -> None:
+        self.board, self.clock, self.looks, self.closed = board, clock, 0, False
 
     def look(self) -> None:
         self.looks += 1
 
-    def close(self) -> None:
-        self.closed = True
+    def leave(self, service: str) -> None:
+        self.closed = not self.board.leave(service)
 
 
-def backend(board: Board, clock: Hand, served: Served, **given: Any) -> tuple[KedaBackend, FakeServer]:
+def backend(board: Board, clock: FakeClock, served: Served, **given: Any) -> tuple[KedaBackend, FakeServer]:
     server: Any = FakeServer(board, clock)
     fleet = given.pop("fleet", None)
     return KedaBackend(KedaConfig.model_validate(given or ASSUMED), served, fleet, server), server
 
 
-def test_an_order_is_told_and_assumed(board: Board, clock: Hand) -> None:
+def test_an_order_is_told_and_assumed(board: Board, clock: FakeClock) -> None:
     own, server = backend(board, clock, Served("own", ("a",), (1,)))
     assert isinstance(own, Backend)
-    assert (own.last_order, own.tolerance) == (None, 0.1)
+    assert own.tolerance == 0.1
     own.order((4,))
     assert board.wanted("own", "a") == 4
     assert own.fleet() == Fleet((2,), (2,), (4,))
-    assert own.last_order == (4,)
     own.withdraw()
     assert refusal(board, service="own")[0] == "UNAVAILABLE"
     own.close()
-    assert (server.looks, server.closed) == (2, False)  # a shared server belongs to whoever made it
+    assert (server.looks, server.closed) == (2, False)  # others are still served
+    board.leave("chat")
+    assert not board.leave("code")
 
 
-def test_a_refused_order_is_not_assumed(board: Board, clock: Hand) -> None:
+def test_a_refused_order_is_not_assumed(board: Board, clock: FakeClock) -> None:
     own, _ = backend(board, clock, Served("own", ("a",), (1,)))
     with pytest.raises(BackendError):
         own.order((0,))
     assert own.fleet() == Fleet((2,), (0,), (2,))
 
 
-def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board, clock: Hand) -> None:
+def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board, clock: FakeClock) -> None:
+    closed = []
+
     class Scale:
         def fleet(self) -> Fleet:
             return Fleet((7,), (1,), (8,))
@@ -300,12 +294,13 @@ def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board
             raise AssertionError("KEDA scales, not this one")
 
         def close(self) -> None:
-            raise AssertionError("belongs to whoever made it")
+            closed.append(True)
 
     own, _ = backend(board, clock, Served("own", ("a",), (1,)), fleet=Scale(), **KUBERNETES)
     own.order((9,))
     assert own.fleet() == Fleet((7,), (1,), (8,))
     own.close()
+    assert closed == [True]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +313,7 @@ def test_another_backend_may_tell_the_fleet_and_never_gets_an_order(board: Board
     ],
 )
 def test_a_fleet_source_that_does_not_fit_is_refused(
-    board: Board, clock: Hand, given: dict[str, Any], says: str
+    board: Board, clock: FakeClock, given: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(LiveConfigError, match=says):
         backend(board, clock, Served("own", ("a",), (1,)), **given)

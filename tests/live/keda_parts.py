@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from rlscale.deploy.base import Clock
 from rlscale.deploy.keda import KedaBackend, KedaConfig, KedaServer, Served, TlsConfig
 
 for name in ("grpc", "grpc_health", "grpc_reflection", "cryptography"):
@@ -29,11 +30,11 @@ def config(**given: Any) -> KedaConfig:
 
 @contextmanager
 def serving(
-    given: KedaConfig | None = None, unix_s: Callable[[], float] = time.time
+    given: KedaConfig | None = None, clock: Clock | None = None
 ) -> Iterator[tuple[KedaServer, KedaBackend, KedaBackend]]:
     """A server with the services `chat` (one pool, may be zero) and `code` (two pools), and no orders."""
     given = given or config()
-    server = KedaServer(given, unix_s=unix_s)
+    server = KedaServer(given, clock)
     two = given.model_copy(update={"assumed_replicas": (1, 0)})
     try:
         yield server, KedaBackend(given, CHAT, server=server), KedaBackend(two, CODE, server=server)

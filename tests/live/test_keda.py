@@ -17,6 +17,8 @@ import pytest
 from certificates import Authority
 from keda_parts import METRIC, config, serving, tls
 
+from rlscale.deploy.clock import SystemClock
+
 FOLDER = Path(__file__).parent / "keda"
 DEADLINE_S = 60.0  # for one run of the client; 0.6 s on an idle machine
 
@@ -69,6 +71,15 @@ def client(port: int, calls: list[dict[str, Any]], **given: Any) -> Iterator[Cli
         process.wait()
         assert process.stdout is not None
         process.stdout.close()
+
+
+class Late(SystemClock):
+    """A clock that is behind, so that a certificate is still good that has ended."""
+
+    late_s = 7_200.0
+
+    def unix_s(self) -> float:
+        return super().unix_s() - self.late_s
 
 
 def ref(**metadata: str) -> dict[str, Any]:
@@ -184,11 +195,10 @@ def test_plaintext_is_no_way_around_tls(authority: Authority) -> None:
 
 def test_a_server_certificate_that_ran_out_is_refused_and_warned_of(authority: Authority) -> None:
     own = authority.issue("ran-out", begins_s=-9_000, ends_s=-60)
-    away_s = [7_200.0]  # the server starts two hours ago, while its certificate was good
-
-    with serving(config(tls=tls(own)), unix_s=lambda: time.time() - away_s[0]) as (server, chat, _):
+    clock = Late()
+    with serving(config(tls=tls(own)), clock) as (server, chat, _):
         chat.order((2,))
-        away_s[0] = 0.0
+        clock.late_s = 0.0
         with client(server.port, [metrics(service="chat")], ca=authority.file) as node:
             (event,) = node.rest()
         assert (event["code"], "expired" in event["details"]) == ("UNAVAILABLE", True)

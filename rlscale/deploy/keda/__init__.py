@@ -15,7 +15,8 @@ from __future__ import annotations
 from rlscale.deploy.keda.backend import KedaBackend
 from rlscale.deploy.keda.board import Served
 from rlscale.deploy.keda.config import KedaConfig, TlsConfig
-from rlscale.deploy.keda.fleets import counted_fleet
+from rlscale.deploy.keda.fleets import CountedFleet
+from rlscale.deploy.keda.kind import KIND
 from rlscale.deploy.keda.server import KedaServer
 
-__all__ = ["KedaBackend", "KedaConfig", "KedaServer", "Served", "TlsConfig", "counted_fleet"]
+__all__ = ["KIND", "CountedFleet", "KedaBackend", "KedaConfig", "KedaServer", "Served", "TlsConfig"]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rlscale.deploy.base import Backend, Fleet, LiveConfigError
 from rlscale.deploy.keda.board import Served
 from rlscale.deploy.keda.config import KedaConfig
-from rlscale.deploy.keda.fleets import AssumedFleet, ReadFleet
-from rlscale.deploy.keda.server import KedaServer
+from rlscale.deploy.keda.fleets import AssumedFleet, CountedFleet, ReadFleet
+from rlscale.deploy.keda.server import KedaServer, Metrics
 
 
 class KedaBackend:
     """One service told to KEDA, from construction until `close`.
 
     `fleet`: a backend of which only `fleet()` is used, or a function; required unless `fleet_from` is `assumed`.
-    `server`: shared with other services and closed by whoever made it; by default the backend has its own.
+    `server`: may be shared with other services, and stops with the last of them; by default the backend has its own.
 
     Order at every interval, changed or not: an order is told for `stale_s` and then withheld.
     """
@@ -29,39 +27,27 @@ class KedaBackend:
     ) -> None:
         _check_fleet(config, served, fleet)
         self.config, self._served = config, served
-        self._owns = server is None
         self.server = server or KedaServer(config)
-        self._source = fleet
-        self._assumed: AssumedFleet | None = None
-        if config.fleet_from == "assumed":
+        if fleet is None:
             delay_s = config.assumed_delay_s or 0.0
-            self._assumed = AssumedFleet(config.assumed_replicas, delay_s, self.server.steady_s)
-        self._read = _reader(self._assumed or fleet)
-        try:
-            self.server.board.serve(served)
-        except LiveConfigError:
-            self._close_own()
-            raise
+            fleet = AssumedFleet(config.assumed_replicas, delay_s, self.server.clock.steady_s)
+        self._fleet: Backend | ReadFleet = fleet
+        self.server.board.serve(served)
 
     @property
     def tolerance(self) -> float:
         """Relative change of the fleet up to which the HPA does nothing."""
         return self.config.tolerance
 
-    @property
-    def last_order(self) -> tuple[int, ...] | None:
-        """The order that is told, or was until it went stale; None when there is none."""
-        return self.server.board.order_of(self._served.service)
-
     def fleet(self) -> Fleet:
         """Replicas by the chosen source. Raises BackendError."""
-        return self._read()
+        return self._fleet.fleet() if isinstance(self._fleet, Backend) else self._fleet()
 
     def order(self, target: tuple[int, ...]) -> None:
         """Tell KEDA so many replicas per pool from now on. Raises BackendError below a pool's minimum."""
-        self.server.board.publish(self._served.service, target)
-        if self._assumed is not None:
-            self._assumed.note(tuple(target))
+        order = self.server.board.publish(self._served.service, target)
+        if isinstance(self._fleet, AssumedFleet | CountedFleet):
+            self._fleet.note(order.target)
         self.server.look()
 
     def withdraw(self) -> None:
@@ -69,14 +55,15 @@ class KedaBackend:
         self.server.board.withdraw(self._served.service)
         self.server.look()
 
-    def close(self) -> None:
-        """Withdraw the order and stop an own server; the fleet stays as it is. A given fleet source stays open."""
-        self.server.board.leave(self._served.service)
-        self._close_own()
+    def metrics(self) -> Metrics:
+        """What there is to tell about the server, for an exporter."""
+        return self.server.metrics()
 
-    def _close_own(self) -> None:
-        if self._owns:
-            self.server.close()
+    def close(self) -> None:
+        """Withdraw the order and let go of the fleet source; the fleet stays as it is."""
+        self.server.leave(self._served.service)
+        if isinstance(self._fleet, Backend):
+            self._fleet.close()
 
 
 def _check_fleet(config: KedaConfig, served: Served, fleet: Backend | ReadFleet | None) -> None:
@@ -88,10 +75,3 @@ def _check_fleet(config: KedaConfig, served: Served, fleet: Backend | ReadFleet 
         given = getattr(config, name)
         if given and len(given) != len(served.pools):
             raise LiveConfigError(f"{name} has {len(given)} entries; expected one for each of the pools {served.pools}")
-
-
-def _reader(source: Backend | ReadFleet | None) -> Callable[[], Fleet]:
-    if isinstance(source, Backend):
-        return source.fleet
-    assert source is not None, "checked at the door"
-    return source

@@ -84,11 +84,15 @@ class Board:
             self._orders.pop(service, None)
         self.wake()
 
-    def leave(self, service: str) -> None:
-        """Withdraw for good. The name stays known, so that a question without one is not taken for another service."""
+    def leave(self, service: str) -> bool:
+        """Withdraw for good; returns whether another service is left.
+
+        The name stays known, so that a question without one is not taken for another service.
+        """
         self.withdraw(service)
         with self._changed:
             self._left.add(service)
+            return bool(self._served.keys() - self._left)
 
     def wanted(self, service: str, pool: str) -> int:
         """Replicas asked for. Raises StaleError."""

@@ -40,21 +40,25 @@ class AssumedFleet:
             self._ready = self._orders.popleft()[1]
 
 
-def counted_fleet(
-    count: Callable[[str], float], queries: Sequence[str], target: Callable[[], Sequence[int] | None]
-) -> ReadFleet:
+class CountedFleet:
     """A fleet by a query per pool for its ready replicas; `count` runs one and gives NaN for an empty answer.
 
-    `target` is the last order, None before the first one. What it asks for beyond the ready ones is pending.
+    What the last order asks for beyond the ready ones is pending; before the first one, nothing is.
     """
 
-    def read() -> Fleet:
-        ready = tuple(_whole(count, query) for query in queries)
-        wanted = tuple(target() or ready)
+    def __init__(self, count: Callable[[str], float], queries: Sequence[str]) -> None:
+        self._count, self._queries = count, tuple(queries)
+        self._wanted: tuple[int, ...] | None = None
+
+    def note(self, target: tuple[int, ...]) -> None:
+        """An order was given now."""
+        self._wanted = target
+
+    def __call__(self) -> Fleet:
+        ready = tuple(_whole(self._count, query) for query in self._queries)
+        wanted = self._wanted or ready
         pending = tuple(max(0, want - have) for want, have in zip(wanted, ready, strict=True))
         return Fleet(ready, pending, wanted)
-
-    return read
 
 
 def _whole(count: Callable[[str], float], query: str) -> int:

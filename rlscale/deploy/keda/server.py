@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any
 
-from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.base import Clock, LiveConfigError
+from rlscale.deploy.clock import SystemClock
 from rlscale.deploy.keda.board import Board
 from rlscale.deploy.keda.config import KedaConfig
 
@@ -19,24 +18,21 @@ LOOK_S = 1.0  # how often certificates and the age of orders are looked at
 READY = "externalscaler.ExternalScaler"  # health name for a readiness probe: serving while all orders are fresh
 ALIVE = ""  # health name for a liveness probe: serving while the server runs
 
+Metrics = dict[tuple[str, tuple[tuple[str, str], ...]], float]  # (name, labels) -> value
+
 
 class KedaServer:
     """Runs from construction until `close`. Several backends may share one: a service each."""
 
-    def __init__(
-        self,
-        config: KedaConfig,
-        steady_s: Callable[[], float] = time.monotonic,
-        unix_s: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, config: KedaConfig, clock: Clock | None = None) -> None:
         _need_extra()
         from grpc_health.v1.health import HealthServicer
 
         from rlscale.deploy.keda._rpcs import Rpcs
 
-        self.config, self.steady_s = config, steady_s
-        self.board = Board(config.stale_s or STALE_S, steady_s)
-        self._certificate = self._watched(unix_s)
+        self.config, self.clock = config, clock or SystemClock()
+        self.board = Board(config.stale_s or STALE_S, self.clock.steady_s)
+        self._certificate = self._watched()
         self._rpcs = Rpcs(self.board, config.max_streams)
         self._health = HealthServicer()
         self._server = self._build()
@@ -46,9 +42,9 @@ class KedaServer:
         self._server.start()
         self._keeper.start()
 
-    def metrics(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        """Gauges and counters for an exporter: (name, labels) -> value."""
-        found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    def metrics(self) -> Metrics:
+        """Gauges, and counters by names that end in `_total`, for an exporter."""
+        found: Metrics = {}
         for (method, code), calls in self._rpcs.outcomes().items():
             found["rlscale_keda_calls_total", (("method", method), ("code", code))] = calls
         for service in self.board.services:
@@ -70,6 +66,11 @@ class KedaServer:
         if self._certificate is not None:
             self._certificate.look()
 
+    def leave(self, service: str) -> None:
+        """Serve one service less; without any, stop."""
+        if not self.board.leave(service):
+            self.close()
+
     def close(self) -> None:
         """Tell nothing any more, end the streams, let go of the port. A second time does nothing."""
         self._closed.set()
@@ -82,12 +83,12 @@ class KedaServer:
         while not self._closed.wait(LOOK_S):
             self.look()
 
-    def _watched(self, unix_s: Callable[[], float]) -> Any:
+    def _watched(self) -> Any:
         if self.config.tls is None:
             return None
         from rlscale.deploy.keda._certificates import Watched
 
-        return Watched(self.config.tls, unix_s)
+        return Watched(self.config.tls, self.clock.unix_s)
 
     def _build(self) -> Any:
         import grpc
