@@ -115,7 +115,8 @@ def test_ten_thousand_messages_that_are_none(way: str, tmp_path: Path, capfd: py
 
         assert metrics(question("chat"), timeout=10).metricValues[0].metricValue == 7
         growth = resident_bytes() - began_bytes
-        print(f"{way}, {MESSAGES} messages and {RAW} connections: resident memory grew by {growth / 2**20:.1f} MB")
+        with capfd.disabled():
+            print(f"\n{way}: {MESSAGES} messages, {RAW} connections, memory grew by {growth / 2**20:.1f} MiB")
         assert growth < GROWTH_BYTES
         assert threading.active_count() <= began_threads + 1
         codes = {labels[1][1] for name, labels in server.metrics() if name == "rlscale_keda_calls_total"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from importlib.resources import files
@@ -56,6 +57,19 @@ def test_a_number_is_told_in_both_fields_and_zero_is_a_number() -> None:
         assert failed(metrics, question("code", "rps", pool="spot")) == "NOT_FOUND"
         assert failed(metrics, question("code")) == "INVALID_ARGUMENT"
         assert failed(metrics, question("nobody")) == "NOT_FOUND"
+
+
+def test_five_thousand_orders_arrive_as_they_were_given() -> None:
+    luck = random.Random(3)
+    with serving() as (server, _, code), grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        metrics = method(channel, "GetMetrics", wire.GetMetricsResponse)
+        asked = {pool: question("code", pool=pool) for pool in ("h100", "spot")}
+        for _ in range(5_000):
+            target = (luck.randint(1, 200), luck.randint(0, 200))
+            code.order(target)
+            found = [metrics(asked[pool]).metricValues[0] for pool in ("h100", "spot")]
+            assert tuple(value.metricValue for value in found) == target
+            assert tuple(value.metricValueFloat for value in found) == target
 
 
 def test_one_service_alone_needs_no_metadata() -> None:

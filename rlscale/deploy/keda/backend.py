@@ -62,7 +62,7 @@ class KedaBackend:
     def close(self) -> None:
         """Withdraw the order and let go of the fleet source; the fleet stays as it is."""
         self.server.leave(self._served.service)
-        if isinstance(self._fleet, Backend):
+        if isinstance(self._fleet, Backend | CountedFleet):
             self._fleet.close()
 
 

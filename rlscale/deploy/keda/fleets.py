@@ -46,8 +46,10 @@ class CountedFleet:
     What the last order asks for beyond the ready ones is pending; before the first one, nothing is.
     """
 
-    def __init__(self, count: Callable[[str], float], queries: Sequence[str]) -> None:
-        self._count, self._queries = count, tuple(queries)
+    def __init__(
+        self, count: Callable[[str], float], queries: Sequence[str], close: Callable[[], None] = lambda: None
+    ) -> None:
+        self._count, self._queries, self.close = count, tuple(queries), close
         self._wanted: tuple[int, ...] | None = None
 
     def note(self, target: tuple[int, ...]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from rlscale.deploy.base import Backend, LiveConfigError, MetricsError
 from rlscale.deploy.keda.backend import KedaBackend
@@ -37,7 +37,7 @@ def completed(options: KedaConfig, site: Site) -> tuple[KedaConfig, Served]:
 
 def _build(options: KedaConfig, site: Site) -> KedaBackend:
     config, served = completed(options, site)
-    fleet = _fleet(config, site)
+    fleet = fleet_source(config, site)
     server = KedaServer(config, site.clock)
     try:
         return KedaBackend(config, served, fleet, server)
@@ -46,21 +46,21 @@ def _build(options: KedaConfig, site: Site) -> KedaBackend:
         raise
 
 
-def _fleet(config: KedaConfig, site: Site) -> Backend | ReadFleet | None:
+def fleet_source(config: KedaConfig, site: Site) -> Backend | ReadFleet | None:
+    """Who is asked for the number of replicas; None when that is assumed."""
     if config.fleet_kubernetes is not None:
         entry = {"kind": "kubernetes", **config.fleet_kubernetes}
         watched: Backend = build("backend", entry, site, "backend.fleet_kubernetes")
         return watched
     if config.fleet_prometheus is not None:
-        return CountedFleet(_counter(config.fleet_prometheus, site.interval_s), config.fleet_queries)
+        return _counted(config.fleet_prometheus, config.fleet_queries, min(MAX_QUERY_S, site.interval_s / 4.0))
     return None
 
 
-def _counter(url: str, interval_s: float) -> Callable[[str], float]:
-    """Runs a query whose answer is one number; NaN when there is none."""
+def _counted(url: str, queries: Sequence[str], timeout_s: float) -> CountedFleet:
     from rlscale.deploy.prometheus_http import Api
 
-    api = Api(url, min(MAX_QUERY_S, interval_s / 4.0))
+    api = Api(url, timeout_s)
 
     def count(query: str) -> float:
         series = api.query(query)
@@ -68,7 +68,7 @@ def _counter(url: str, interval_s: float) -> Callable[[str], float]:
             raise MetricsError(f"query {query!r} has {len(series)} series; expected one, as of count() or sum()")
         return series[0].value if series else math.nan
 
-    return count
+    return CountedFleet(count, queries, api.close)
 
 
 KIND = Kind(KedaConfig, _build)
