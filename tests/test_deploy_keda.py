@@ -12,13 +12,12 @@ import yaml
 from live_fakes import FakeClock
 from pydantic import ValidationError
 
-from rlscale.deploy.base import Backend, BackendError, Fleet, LiveConfigError, MetricsError
+from rlscale.deploy.base import Backend, BackendError, Fleet, LiveConfigError
 from rlscale.deploy.keda import backend as keda_backend
 from rlscale.deploy.keda.answers import METRIC, RefusedError, check_metric, desired
 from rlscale.deploy.keda.backend import KedaBackend
 from rlscale.deploy.keda.board import Board, Served, StaleError
 from rlscale.deploy.keda.config import KedaConfig
-from rlscale.deploy.keda.fleets import AssumedFleet, CountedFleet
 
 CHAT = Served("chat", ("h100",), (1,))
 CODE = Served("code", ("h100", "spot"), (1, 0))
@@ -204,51 +203,13 @@ def test_a_service_needs_names_and_a_minimum_for_each_pool(
         Served(service, pools, least)
 
 
-def test_an_assumed_fleet_carries_out_every_order_after_the_delay(clock: FakeClock) -> None:
-    fleet = AssumedFleet((2,), delay_s=60.0, steady_s=clock.steady_s)
-    assert fleet() == Fleet((2,), (0,), (2,))
-    fleet.note((5,))
-    clock.now_s += 30.0
-    fleet.note((5,))  # said again: the delay does not begin anew
-    fleet.note((8,))
-    assert fleet() == Fleet((2,), (6,), (8,))
-    clock.now_s += 30.0
-    assert fleet() == Fleet((5,), (3,), (8,))
-    fleet.note((4,))  # scale in: gone at once, and what was on its way never comes
-    assert fleet() == Fleet((4,), (0,), (4,))
-    clock.now_s += 3_600.0
-    assert fleet() == Fleet((4,), (0,), (4,))
-
-
-def test_a_counted_fleet_is_what_the_queries_say() -> None:
-    counts = {"a": 3.0, "b": 1.0}
-    fleet = CountedFleet(counts.__getitem__, ("a", "b"))
-    assert fleet() == Fleet((3, 1), (0, 0), (3, 1))
-    fleet.note((5, 0))
-    assert fleet() == Fleet((3, 1), (2, 0), (5, 0))
-
-
-@pytest.mark.parametrize("answer", [math.nan, math.inf, -1.0, 2.5])
-def test_a_count_that_is_none_is_an_error_and_not_zero_replicas(answer: float) -> None:
-    with pytest.raises(BackendError, match="ready replicas"):
-        CountedFleet(lambda query: answer, ("up",))()
-
-
-def test_metrics_that_cannot_be_read_are_an_error_of_the_backend() -> None:
-    def count(query: str) -> float:
-        raise MetricsError("refused")
-
-    with pytest.raises(BackendError, match="not known: refused"):
-        CountedFleet(count, ("up",))()
-
-
 class FakeServer:
     """What the backend needs of a server, without gRPC."""
 
     def __init__(self, board: Board, clock: FakeClock) -> None:
         self.board, self.clock, self.looks, self.closed = board, clock, 0, False
 
-    def look(self) -> None:
+    def tell_health(self) -> None:
         self.looks += 1
 
     def leave(self, service: str) -> None:

@@ -1,8 +1,9 @@
-"""`backend: {kind: keda}` of live.yaml: completed by what is known of the service, and the fleet by its queries."""
+"""`backend: {kind: keda}` of live.yaml: completed by what is known of the service, and where the fleet comes from."""
 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,10 +14,11 @@ import pytest
 from live_fakes import FakeClock
 
 from rlscale.deploy import kinds
-from rlscale.deploy.base import BackendError, Fleet, LiveConfigError
+from rlscale.deploy.base import BackendError, Fleet, LiveConfigError, MetricsError
 from rlscale.deploy.keda import kind
 from rlscale.deploy.keda.board import Served
 from rlscale.deploy.keda.config import KedaConfig
+from rlscale.deploy.keda.fleets import AssumedFleet, CountedFleet
 from rlscale.types import ScalingLimits, Slo
 
 ASSUMED = {"fleet_from": "assumed", "assumed_delay_s": 60.0, "assumed_replicas": [2]}
@@ -57,6 +59,45 @@ def test_the_kind_is_found_by_its_name_and_names_a_wrong_option() -> None:
     entry = {"kind": "keda", **ASSUMED, "stale": 9.0}
     with pytest.raises(LiveConfigError, match=r"unknown key 'backend.stale'; did you mean 'stale_s'"):
         kinds.build("backend", entry, site(1), "live.yaml")
+
+
+def test_an_assumed_fleet_carries_out_every_order_after_the_delay() -> None:
+    clock = FakeClock()
+    fleet = AssumedFleet((2,), delay_s=60.0, steady_s=clock.steady_s)
+    assert fleet() == Fleet((2,), (0,), (2,))
+    fleet.note((5,))
+    clock.now_s += 30.0
+    fleet.note((5,))  # said again: the delay does not begin anew
+    fleet.note((8,))
+    assert fleet() == Fleet((2,), (6,), (8,))
+    clock.now_s += 30.0
+    assert fleet() == Fleet((5,), (3,), (8,))
+    fleet.note((4,))  # scale in: gone at once, and what was on its way never comes
+    assert fleet() == Fleet((4,), (0,), (4,))
+    clock.now_s += 3_600.0
+    assert fleet() == Fleet((4,), (0,), (4,))
+
+
+def test_a_counted_fleet_is_what_the_queries_say() -> None:
+    counts = {"a": 3.0, "b": 1.0}
+    fleet = CountedFleet(counts.__getitem__, ("a", "b"))
+    assert fleet() == Fleet((3, 1), (0, 0), (3, 1))
+    fleet.note((5, 0))
+    assert fleet() == Fleet((3, 1), (2, 0), (5, 0))
+
+
+@pytest.mark.parametrize("answer", [math.nan, math.inf, -1.0, 2.5])
+def test_a_count_that_is_none_is_an_error_and_not_zero_replicas(answer: float) -> None:
+    with pytest.raises(BackendError, match="ready replicas"):
+        CountedFleet(lambda query: answer, ("up",))()
+
+
+def test_metrics_that_cannot_be_read_are_an_error_of_the_backend() -> None:
+    def count(query: str) -> float:
+        raise MetricsError("refused")
+
+    with pytest.raises(BackendError, match="not known: refused"):
+        CountedFleet(count, ("up",))()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from rlscale.deploy.base import LiveConfigError
@@ -40,7 +41,7 @@ def read_certificate(tls: TlsConfig, now_s: float) -> Certificate:
     chain, key = _read(tls.cert_file, "tls.cert_file"), _read(tls.key_file, "tls.key_file")
     own = _certificates(chain, tls.cert_file, "tls.cert_file")[0]
     _check_time(own, tls.cert_file, now_s)
-    if _told(own.public_key()) != _told(_private_key(key, tls.key_file).public_key()):
+    if _told(_public_key(own, tls.cert_file)) != _told(_private_key(key, tls.key_file).public_key()):
         raise LiveConfigError(
             f"tls.key_file {tls.key_file} is not the key of the certificate in {tls.cert_file}; give the pair"
         )
@@ -126,8 +127,19 @@ def _certificates(pem: bytes, path: Path, field: str) -> list[x509.Certificate]:
 def _private_key(pem: bytes, path: Path) -> Any:
     try:
         return serialization.load_pem_private_key(pem, password=None)
-    except (TypeError, ValueError):  # TypeError: it has a password. The library's text is not passed on.
+    except (
+        TypeError,
+        ValueError,
+        UnsupportedAlgorithm,
+    ):  # TypeError: it has a password. The library's text is not passed on.
         raise LiveConfigError(f"tls.key_file {path} holds no private key without a password; expected PEM") from None
+
+
+def _public_key(certificate: x509.Certificate, path: Path) -> Any:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise LiveConfigError(f"tls.cert_file {path} has a public key of an unknown kind; expected RSA or EC") from None
 
 
 def _told(public_key: Any) -> bytes:

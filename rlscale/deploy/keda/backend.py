@@ -48,12 +48,12 @@ class KedaBackend:
         order = self.server.board.publish(self._served.service, target)
         if isinstance(self._fleet, AssumedFleet | CountedFleet):
             self._fleet.note(order.target)
-        self.server.look()
+        self.server.tell_health()
 
     def withdraw(self) -> None:
         """Tell KEDA nothing until the next order, as when another instance leads; the fleet stays as it is."""
         self.server.board.withdraw(self._served.service)
-        self.server.look()
+        self.server.tell_health()
 
     def metrics(self) -> Metrics:
         """What there is to tell about the server, for an exporter."""

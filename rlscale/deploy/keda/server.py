@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -11,6 +12,8 @@ from rlscale.deploy.base import Clock, LiveConfigError
 from rlscale.deploy.clock import SystemClock
 from rlscale.deploy.keda.board import Board
 from rlscale.deploy.keda.config import KedaConfig
+
+log = logging.getLogger(__name__)
 
 STALE_S = 120.0  # where neither the configuration nor an interval says better
 WORKERS = 8  # threads for calls that answer at once; every stream has one more
@@ -58,13 +61,11 @@ class KedaServer:
             found["rlscale_keda_certificate_failed_reloads_total", ()] = self._certificate.failed_reloads
         return found
 
-    def look(self) -> None:
-        """Bring health and certificate up to date; done every second, and after every order."""
+    def tell_health(self) -> None:
+        """Bring health up to date; done every second, and after every order."""
         from grpc_health.v1.health_pb2 import HealthCheckResponse as Answer
 
         self._health.set(READY, Answer.SERVING if self.board.is_fresh() else Answer.NOT_SERVING)
-        if self._certificate is not None:
-            self._certificate.look()
 
     def leave(self, service: str) -> None:
         """Serve one service less; without any, stop."""
@@ -81,7 +82,12 @@ class KedaServer:
 
     def _keep(self) -> None:
         while not self._closed.wait(LOOK_S):
-            self.look()
+            try:
+                self.tell_health()
+                if self._certificate is not None:
+                    self._certificate.look()
+            except Exception:  # without this thread health would go on saying what was true once
+                log.exception("health and certificate could not be looked at")
 
     def _watched(self) -> Any:
         if self.config.tls is None:
