@@ -20,7 +20,7 @@ from rlscale.scenario import Scenario
 from rlscale.types import ScalerKind
 
 SCALERS = ("headroom", "headroom-held", "hpa", "smoothing", "fixed")
-LEAST_VALUES, MOST_VALUES = 4, 12  # of a knob
+LEAST_VALUES, MOST_VALUES = 6, 12  # of a knob
 BLOCKS = 8  # of a test half shorter than LONG_S: enough for an interval over loads
 LONG_S = 5 * 86_400.0
 SHORTEST_BLOCK_S = 600.0

@@ -136,7 +136,8 @@ def _comparison(found: Found) -> list[str]:
              "after them, in the fluid engine. Costs are list prices of the scenario's nodes; intervals are over "
              "stretches of this one load, so they say nothing of loads unlike it, nor of errors of the profile.", "",
              *table(found.options), ""]  # fmt: skip
-    lines += [f"{text}" for text in found.verdicts]
+    lines += ["With the settings that turn out best on the test half itself, which nobody knows before:", ""]
+    lines += [f"- {text}" for text in found.verdicts]
     if found.failures:
         lines.append(f"{found.failures} cells failed; see comparison/failures.csv.")
     return [*lines, "", "The whole comparison: `comparison/report.html`."]
