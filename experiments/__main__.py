@@ -39,6 +39,7 @@ COMMANDS = {
         "what was possible on every scenario, and what a plan reaches that knows",
     ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
+    "shadow": ("experiments.shadow", "what a shadow scaler would have done, by an audit log replayed"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
@@ -51,6 +52,7 @@ EXAMPLES = {
     "scenarios": "scenarios check chat",
     "forecast": "forecast --trace requests.csv --out results/my-forecasts",
     "calibrate": "calibrate latencies.csv --out runs/my-profiles",
+    "shadow": "shadow audit.jsonl --scenario chat --out results/my-shadow",
     "textbook": "textbook --scenario chat-mixed --hours 2",
     "bench": "bench env",
 }
