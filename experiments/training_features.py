@@ -21,7 +21,7 @@ WINDOW_S = 3 * 3600.0  # with 32 of them, every hour of the day comes four times
 def fit_statistics(
     scenario: Scenario, network: Network, actions: ActionMap, engine: str = "fluid"
 ) -> FeatureStatistics:
-    """Roll the policy over windows of training loads, all at once, and fit the features that its network was given."""
+    """Roll the policy over windows of training loads, all at once, and fit the features that its network saw."""
     return fit(*training_features(scenario, network, actions, engine))
 
 
