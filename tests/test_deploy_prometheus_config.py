@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,29 @@ def test_a_file_that_holds_no_token(server: FakePrometheus, tmp_path: Path, cont
     with pytest.raises(MetricsError, match="cannot be read"):
         source(server, token_file=str(tmp_path / "none")).read()
     assert server.asked == []
+
+
+def test_a_certificate_is_trusted_only_when_named(server: FakePrometheus, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.answer = says(vector(GOOD))
+    url = server.url.replace("http://", "https://")
+    with pytest.raises(MetricsError, match=r"(?i)certificate verify failed"):
+        source(server, url=url).read()
+    with pytest.raises(MetricsError, match="cannot be asked"):
+        source(server, url=url, ca_file=str(tmp_path / "none.pem")).read()
+    trusting = source(server, url=url, ca_file=str(certificate))
+    assert trusting.read().waiting == 3.0
+    trusting.close()
 
 
 def test_credentials_of_the_url_are_sent_and_not_shown(server: FakePrometheus) -> None:
