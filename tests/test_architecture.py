@@ -20,6 +20,8 @@ LEVELS = {
     "rlscale.parts": 1,
     "rlscale.errors": 1,
     "rlscale.yaml_place": 1,
+    "rlscale.artefact": 1,
+    "rlscale.limits_file": 2,
     "rlscale.monitor": 2,
     "rlscale.forecast_parts": 1,
     "rlscale.forecast_cells": 2,
