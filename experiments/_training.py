@@ -22,8 +22,10 @@ from experiments.board import Board, tracked
 from experiments.judge import Judge, Verdict
 from experiments.results import write_json
 from experiments.run_folder import RunFolder
+from experiments.training_features import fit_statistics
 from rlscale.actions import ActionMap, action_map
 from rlscale.errors import PolicyError
+from rlscale.manifest import STATISTICS
 from rlscale.network import Network
 from rlscale.policy_folder import save_policy
 
@@ -252,11 +254,12 @@ class _Training:
             "engine": plan.engine,
             "started_from": None if plan.start_from is None else str(plan.start_from),
             "versions": {name: _version(name) for name in VERSIONS},
+            STATISTICS: fit_statistics(scenario, progress.best, self.actions, engine=plan.engine).to_json(),
         }
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
         save_policy(target, progress.best, self.actions, len(scenario.cluster.pools), scenario.cluster.interval_s,
-                    about)  # fmt: skip
+                    about, scenario.limits)  # fmt: skip
 
 
 def _take_over(model: Any, path: Path) -> None:

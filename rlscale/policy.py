@@ -1,9 +1,9 @@
-"""A trained network as a scaler: features, numpy forward pass, action map. Knows no files and no training."""
+"""A trained model as a scaler: features, forward pass, action map. Knows no files and no training."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,26 @@ from rlscale.actions import ActionMap
 from rlscale.decide import blind, hold, positive
 from rlscale.feature_statistics import FeatureStatistics
 from rlscale.features import FeatureExtractor
-from rlscale.network import Network
+from rlscale.network import Array, State
 from rlscale.types import Decision, Floats, Observation, ScalingLimits
+
+
+class Model(Protocol):
+    """Rows of features to rows of outputs: a network, an exported file, a tree."""
+
+    @property
+    def inputs(self) -> int:
+        """Features it takes, from the front."""
+
+    @property
+    def outputs(self) -> int:
+        """Choices of all dimensions, or 1 for a number."""
+
+    def start(self, rows: int) -> State:
+        """The state before the first observation."""
+
+    def forward(self, features: NDArray[Any], state: State = ()) -> tuple[Array, State]:
+        """(rows, outputs) for (rows, inputs), and the next state."""
 
 
 class Policy:
@@ -24,7 +42,7 @@ class Policy:
     """
 
     def __init__(
-        self, network: Network, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0,
+        self, network: Model, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0,
         statistics: FeatureStatistics | None = None,
     ) -> None:  # fmt: skip
         self.network, self.actions, self.known, self.interval_s = network, actions, known, interval_s

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlscale.circle import decide
+from rlscale.deploy import ray_build
 from rlscale.deploy.audit import records
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.observed import from_json
@@ -107,7 +108,8 @@ def test_a_scaler_that_cannot_decide_is_replaced_by_the_fallback(act: Any, said:
     assert serving.status["decided_by"] == "scaler"
 
 
-def test_a_scaler_that_blocks_costs_its_patience_once() -> None:
+def test_a_scaler_that_blocks_costs_its_patience_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_build, "BUILD_S", 0.05)
     serving = Serving(**(SCRIPTED | {"policy": "fake_ray:Stuck", "shields": OPEN | {"breaker": {"deadline_s": 0.05}}}))
     assert serving.tick() == 2
     assert "no decision within 0.05 s" in serving.status["last_error"]

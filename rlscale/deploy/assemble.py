@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,28 +47,36 @@ class Plan:
 
 
 def assemble(plan: Plan, clock: Clock) -> Live:
-    """A service that is ready to turn. LiveConfigError when something that is named cannot be built."""
+    """A service that is ready to turn. LiveConfigError when something that is named cannot be built; nothing stays open
+    then."""
     config, limits = plan.config, plan.limits
     alone = Site(config.service, limits, plan.interval_s, clock)
-    leader = build("leader", config.leader, alone, plan.where, plan.text)
-    site = replace(alone, leads=leader.leads)
-    backend = build("backend", config.backend, site, plan.where, plan.text)
-    asked = hasattr(backend, "pages")
-    if asked and config.metrics["kind"] != "none":
-        raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
-                              "leave the key metrics out")  # fmt: skip
-    source = backend if asked else build("metrics", config.metrics, site, plan.where, plan.text)
-    exporter = Exporter(config.service, limits)
-    scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
-    audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
-    place = Place(limits, plan.interval_s, ZoneInfo(config.timezone))
-    world = LiveWorld(place, source, backend, clock, leader.leads)
-    seen, state = remembered(plan, clock)
-    tolerance = float(getattr(backend, "tolerance", 0.0))
-    decider = decider_of(plan, seen, (state or {}).get("decider"), tolerance)
-    if state is not None:
-        world.restore(state["world"])
-    current = Current(plan.name, decider)
+    with ExitStack() as opened:
+
+        def made(field: str, entry: Mapping[str, Any], site: Site) -> Any:
+            found = build(field, entry, site, plan.where, plan.text)
+            opened.callback(found.close)
+            return found
+
+        leader = made("leader", config.leader, alone)
+        site = replace(alone, leads=leader.leads, last_order_s=getattr(leader, "last_order_s", math.inf))
+        backend = made("backend", config.backend, site)
+        asked = hasattr(backend, "pages")
+        if asked and config.metrics["kind"] != "none":
+            raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
+                                  "leave the key metrics out")  # fmt: skip
+        source = backend if asked else made("metrics", config.metrics, site)
+        seen, state = remembered(plan, clock)
+        tolerance = float(getattr(backend, "tolerance", 0.0))
+        current = Current(plan.name, decider_of(plan, seen, (state or {}).get("decider"), tolerance))
+        place = Place(limits, plan.interval_s, ZoneInfo(config.timezone))
+        world = LiveWorld(place, source, backend, clock, leader.leads)
+        if state is not None:
+            world.restore(state["world"])
+        exporter = Exporter(config.service, limits)
+        scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
+        audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
+        opened.pop_all()
     return Live(config.service, world, current, audit, exporter, leader.leads, scalars, asked, leader)
 
 

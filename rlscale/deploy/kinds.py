@@ -5,6 +5,7 @@ A kind is a model of its options and a function that builds it from them; it is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -40,6 +41,7 @@ class Site:
     interval_s: float
     clock: Clock
     leads: Callable[[], bool] = lambda: True
+    last_order_s: float = math.inf  # an order begun while leading has to end within it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,16 @@ def build(field: str, entry: Mapping[str, Any], site: Site, where: str, text: st
     """What `field` of live.yaml names, built. LiveConfigError for unknown kinds and options."""
     table, group = TABLES[field]
     name = str(entry["kind"])
-    kind = _kind(field, name, table, group)
+    kind = _kind(field, name, table, group, where)
     options = {key: value for key, value in entry.items() if key != "kind"}
-    return kind.build(checked(kind.options, options, where, text, field), site)
+    try:
+        return kind.build(checked(kind.options, options, where, text, field), site)
+    except LiveConfigError as error:
+        said = str(error)
+        raise LiveConfigError(said if said.startswith(where) else f"{where}: {said}") from None
 
 
-def _kind(field: str, name: str, table: Mapping[str, str], group: str) -> Kind[Any]:
+def _kind(field: str, name: str, table: Mapping[str, str], group: str, where: str) -> Kind[Any]:
     if name in table:
         module, _, attribute = table[name].partition(":")
         found: Kind[Any] = getattr(import_module(module), attribute)
@@ -67,7 +73,8 @@ def _kind(field: str, name: str, table: Mapping[str, str], group: str) -> Kind[A
     installed = {point.name: point for point in metadata.entry_points(group=group)}
     if name not in installed:
         known = nearest(name, {*table, *installed})
-        raise LiveConfigError(f"{field}: unknown kind '{name}'; {known}; one of your own is an entry point of {group}")
+        raise LiveConfigError(f"{where}: {field}: unknown kind '{name}'; {known}; one of your own is an entry point of "
+                              f"{group}")  # fmt: skip
     loaded = installed[name].load()
     if not isinstance(loaded, Kind):
         raise LiveConfigError(f"{field}: the entry point '{name}' of {group} is a {type(loaded).__name__}, expected a "

@@ -19,7 +19,7 @@ from rlscale.scalers import POLICY, build_scaler
 from rlscale.types import Decision, Observation, Scaler, ScalingLimits
 
 ONGOING = 2.0  # Serve's own default of target_ongoing_requests
-BUILD_S = 20.0  # for which Serve's controller waits for a scaler to be read and imported
+BUILD_S = 10.0  # for which Serve's controller waits for a scaler to be read and imported
 
 
 class ServeRule:
