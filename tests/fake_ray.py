@@ -44,6 +44,7 @@ def config(**changed: Any) -> SimpleNamespace:
     """A configuration that passes decisions on as they are."""
     harmless = {
         "min_replicas": 1, "max_replicas": 10, "target_ongoing_requests": 2.0, "look_back_period_s": 2.0,
+        "metrics_interval_s": 0.5,
         "upscale_delay_s": 0.0, "downscale_delay_s": 0.0, "downscale_to_zero_delay_s": None, "upscaling_factor": None,
         "downscaling_factor": None, "smoothing_factor": 1.0, "upscale_smoothing_factor": None,
         "downscale_smoothing_factor": None, "aggregation_function": "mean",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rlscale.deploy.base import BackendError, MetricsError
 from rlscale.deploy.ray_context import ContextReader, altered, bounds, fleet
-from rlscale.deploy.ray_stats import RayStats, Tally
+from rlscale.deploy.ray_stats import TOTALS, Asked, RayStats, Tally
 from rlscale.limits_file import parse_limits
 
 KNOWN = parse_limits(json.dumps(LIMITS).encode(), "test")
@@ -74,6 +74,13 @@ def test_records_that_cease_while_replicas_run_are_missing_metrics() -> None:
     with pytest.raises(MetricsError, match="record nothing any more"):
         read.read(FakeContext(), 20.0, 110.0)
     assert read.read(FakeContext(current_num_replicas=0), 30.0, 120.0).arrival_per_s == 0.0
+
+
+def test_replicas_that_serve_while_serve_tells_of_no_request_are_missing_metrics() -> None:
+    raw = {"arrived_total": {"a": [SimpleNamespace(timestamp=90.0, value=4.0)]},
+           "answered_total": {"a": [SimpleNamespace(timestamp=90.0, value=3.0)]}}  # fmt: skip
+    with pytest.raises(MetricsError, match="its replicas of 1 that they serve"):
+        reader().read(FakeContext(0.0, raw_metrics=raw), 10.0, 90.0)
 
 
 @pytest.mark.parametrize("broken", [math.nan, None, -3.0, math.inf, "many"])
@@ -143,20 +150,6 @@ def test_bounds_never_let_the_last_replica_go_unasked(low: Any, high: Any, to_ze
 
 
 # What replicas record.
-def test_a_tally_tells_means_since_it_was_last_asked() -> None:
-    now = [0.0]
-    tally = Tally(slo_ttft_s=0.5, slo_tpot_s=0.1, clock=lambda: now[0])
-    tally.add(arrived=4.0, answered=2.0, ttft_s=0.8, met=1.0, dropped=2.0, several=1.0, tpot_s=0.05)
-    now[0] = 2.0
-    first = tally.tell()
-    assert first["arrival_per_s"] == 2.0
-    assert (first["ttft_s"], first["tpot_s"], first["attainment"]) == (0.4, 0.05, 0.25)
-    now[0] = 4.0
-    second = tally.tell()
-    assert second["arrival_per_s"] == second["answered_per_s"] == 0.0
-    assert second["ttft_s"] == 0.4  # the last mean there was
-
-
 class Model(RayStats):
     """An application."""
 
@@ -166,6 +159,7 @@ class Model(RayStats):
 
 def test_an_application_counts_with_two_lines() -> None:
     model = Model()
+    assert set(model.record_autoscaling_stats().values()) == {0.0}
     with model.counted() as asked:
         asked.first_token()
         asked.answered(prompt_tokens=800, answer_tokens=100)
@@ -174,7 +168,39 @@ def test_an_application_counts_with_two_lines() -> None:
     with pytest.raises(ValueError, match="bad"), model.counted():
         raise ValueError("bad")
     stats = model.record_autoscaling_stats()
-    assert all(isinstance(value, float) and math.isfinite(value) for value in stats.values())  # or Serve stops asking
-    assert stats["prompt_tokens"] == 400.0
-    assert stats["attainment"] == pytest.approx(2 / 3)
-    assert stats["arrival_per_s"] == pytest.approx(1.5 * stats["answered_per_s"])
+    assert all(type(value) is float for value in stats.values())  # anything else, and Serve never asks again
+    assert (stats["arrived_total"], stats["answered_total"], stats["dropped_total"]) == (3.0, 2.0, 1.0)
+    assert (stats["met_total"], stats["prompt_tokens_total"], stats["several_total"]) == (2.0, 800.0, 1.0)
+
+
+def test_latencies_are_taken_from_the_tokens() -> None:
+    now = [10.0]
+    tally = Tally(slo_ttft_s=0.5, slo_tpot_s=0.1, clock=lambda: now[0])
+    for first_s, rest_s in ((0.4, 0.9), (0.4, 1.8), (0.6, 0.9)):  # in time; tokens too slow; the first too late
+        asked = Asked(tally)
+        now[0] += first_s
+        asked.first_token()
+        now[0] += rest_s
+        asked.answered(answer_tokens=11)
+    totals = tally.totals()
+    assert totals["ttft_s_total"] == pytest.approx(1.4)
+    assert totals["tpot_s_total"] == pytest.approx(0.36)
+    assert totals["met_total"] == 1.0
+
+
+def test_totals_become_rates_and_means_of_the_window_however_late_they_are_read() -> None:
+    begin = dict.fromkeys((f"{name}_total" for name in TOTALS), 5.0)
+    more = begin | {"arrived_total": 45.0, "answered_total": 25.0, "dropped_total": 10.0, "met_total": 20.0,
+                    "ttft_s_total": 9.0, "several_total": 15.0, "tpot_s_total": 5.5}  # fmt: skip
+    raw = {name: {"a": [SimpleNamespace(timestamp=90.0, value=begin[name]),
+                        SimpleNamespace(timestamp=98.0, value=more[name])]} for name in begin}  # fmt: skip
+    reading = reader().read(FakeContext(1.0, 0.0, raw_metrics=raw), 10.0, 120.0)
+    assert (reading.arrival_per_s, reading.dropped_per_s, reading.taken_s) == (5.0, 0.625, 98.0)
+    assert (reading.ttft_s, reading.tpot_s, reading.attainment) == (0.2, 0.05, 0.6)
+
+
+def test_a_replica_that_has_told_its_totals_once_says_nothing_yet() -> None:
+    raw = {"arrived_total": {"a": [SimpleNamespace(timestamp=90.0, value=4.0)]}}
+    read = reader()
+    read.read(FakeContext(1.0, 0.0, raw_metrics=raw), 10.0, 90.0)
+    assert read.how == "estimated"

@@ -1,7 +1,8 @@
 """From Ray Serve's AutoscalingContext to a reading of metrics and a fleet. Knows no ray, no scaler and no clock.
 
 Serve tells requests present, queued and running, each as an aggregate over the deployment's look-back window, and what
-the replicas record themselves (`rlscale.deploy.ray_stats`). What follows from that:
+the replicas record themselves: the totals of `rlscale.deploy.ray_stats`, read as differences over the same window, or
+rates and means under the names of `NAMES`, as Serve aggregates them. What follows from that:
 
 - arrival rate: what replicas record is what has left Serve's queue, so the growth of the queue is added. Nothing
   recorded: by Little's law running requests leave at running x l_SLO / seats, and the growth of all requests present
@@ -9,7 +10,7 @@ the replicas record themselves (`rlscale.deploy.ray_stats`). What follows from t
 - TTFT: what replicas record plus the mean wait in Serve's queue, queued / arrival rate (Little's law). A mean wait
   beyond the TTFT of the SLO leaves an attainment of 0.
 - time of the metrics: the newest record of a replica. Without records it is not known, and a proxy that has died looks
-  like a service without load.
+  like a service without load; with them, replicas that serve while Serve tells of no request are missing metrics.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlscale.deploy.base import BackendError, Fleet, MetricsError, Reading
+from rlscale.deploy.ray_stats import TOTALS
 from rlscale.types import ScalingLimits
 
-SUMS = ("arrival_per_s", "dropped_per_s")  # over the replicas
 MEANS = ("ttft_s", "tpot_s", "attainment", "prompt_tokens", "answer_tokens")  # weighted with answered_per_s, if told
 WEIGHT, MEMORY = "answered_per_s", "memory_occupancy"
-NAMES = (*SUMS, *MEANS, WEIGHT, MEMORY)  # that a replica may return from record_autoscaling_stats()
+NAMES = ("arrival_per_s", "dropped_per_s", *MEANS, WEIGHT, MEMORY)  # that a replica may record by itself
+RECORDED = frozenset((*NAMES, *(f"{name}_total" for name in TOTALS)))
 SETTINGS = {
     "upscale_delay_s": (0.0, "delays every order"),
     "downscale_delay_s": (0.0, "delays every release"),
@@ -55,7 +57,7 @@ class ContextReader:
         if math.isnan(present):
             raise MetricsError(f"total_num_requests is {ctx.total_num_requests!r}; expected a number, 0 or more")
         queued = 0.0 if math.isnan(queued) else min(queued, present)
-        told = _told(ctx.aggregated_metrics)
+        told = {**_told(ctx.aggregated_metrics), **_between(ctx.raw_metrics)}
         self._check(ctx, steady_s, present, told)
         grown, grown_queue = self._growth(steady_s, present, queued)
         running = present - queued
@@ -91,6 +93,8 @@ class ContextReader:
             raise MetricsError(f"no report yet; believed to be idle after {window_s:g} s")
         if self._recorded and not told and number(ctx.current_num_replicas) > 0:
             raise MetricsError("replicas run and record nothing any more")
+        if present == 0 and (inside := _inside(ctx.raw_metrics)) > 0:
+            raise MetricsError(f"Serve tells of no request, its replicas of {inside:g} that they serve")
         self._recorded = self._recorded or bool(told)
 
     def _growth(self, steady_s: float, present: float, queued: float) -> tuple[float, float]:
@@ -125,6 +129,10 @@ def altered(config: Any, interval_s: float) -> list[str]:
     """Settings by which Serve changes decisions that are not its own, or what they are made of; empty when there are
     none."""
     found = []
+    pushed_s = number(getattr(config, "metrics_interval_s", None))
+    if pushed_s > interval_s:
+        found.append(f"metrics_interval_s = {pushed_s:g} brings metrics less often than decisions; set it to "
+                     f"{interval_s / 2:g}")  # fmt: skip
     window_s = number(getattr(config, "look_back_period_s", None))
     if window_s > 2 * interval_s:
         found.append(f"look_back_period_s = {window_s:g} shows means of more than two control intervals; set it to "
@@ -156,6 +164,41 @@ def _told(metrics: Any) -> dict[str, dict[Any, float]]:
     return known
 
 
+def _between(raw: Any) -> dict[str, dict[Any, float]]:
+    """Rates and means of every replica between the first and the last of its totals in the window."""
+    found: dict[str, dict[Any, float]] = {}
+    series = {name: (raw or {}).get(f"{name}_total") or {} for name in TOTALS}
+    for replica, points in series["arrived"].items():
+        span_s = points[-1].timestamp - points[0].timestamp if points else 0.0
+        if not span_s > 0:
+            continue
+        more = {name: _rise(by_replica.get(replica)) for name, by_replica in series.items()}
+        told = {"arrival_per_s": more["arrived"] / span_s, WEIGHT: more["answered"] / span_s,
+                "dropped_per_s": more["dropped"] / span_s}  # fmt: skip
+        if more["answered"] > 0:
+            told |= {name: more[name] / more["answered"] for name in ("ttft_s", "prompt_tokens", "answer_tokens")}
+        if more["several"] > 0:
+            told["tpot_s"] = more["tpot_s"] / more["several"]
+        outcomes = more["answered"] + more["dropped"]
+        if outcomes > 0:
+            told["attainment"] = more["met"] / outcomes
+        for name, value in told.items():
+            if math.isfinite(number(value)):
+                found.setdefault(name, {})[replica] = value
+    return found
+
+
+def _inside(raw: Any) -> float:
+    """Requests that have come to the replicas and neither been answered nor dropped, by their totals."""
+    series = {name: (raw or {}).get(f"{name}_total") or {} for name in ("arrived", "answered", "dropped")}
+    last = {name: sum(points[-1].value for points in replicas.values() if points) for name, replicas in series.items()}
+    return float(last["arrived"] - last["answered"] - last["dropped"])
+
+
+def _rise(points: Any) -> float:
+    return max(0.0, float(points[-1].value - points[0].value)) if points else 0.0
+
+
 def _mean(values: Mapping[Any, float] | None, weights: Mapping[Any, float] | None) -> float:
     """Weighted, of the replicas that answered anything; NaN where nobody did."""
     if not values:
@@ -172,7 +215,7 @@ def _newest_s(ctx: Any, unix_s: float) -> float:
     """Unix time of the newest record of a replica; now, where Serve does not tell."""
     newest_s = -math.inf
     for name, by_replica in (ctx.raw_metrics or {}).items():
-        if name in NAMES:
+        if name in RECORDED:
             for points in by_replica.values():
                 if points:
                     newest_s = max(newest_s, number(points[-1].timestamp))

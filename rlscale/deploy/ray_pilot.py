@@ -56,7 +56,7 @@ class Pilot:
 
     def status(self) -> dict[str, Any]:
         """How things stand, in JSON values: errors so far, the last one, who decided, what is asked for."""
-        blank: dict[str, Any] = {"errors": 0, "last_error": "", "decided_by": "nobody"}
+        blank: dict[str, Any] = {"errors": 0, "last_error": "", "decided_by": "hold"}
         service = self._service.status() if self._service else blank
         errors, last_error = service["errors"] + self._errors, self._last_error or service["last_error"]
         return {"rlscale": {**service, "errors": errors, "last_error": last_error, "target": self._target}}
@@ -71,10 +71,10 @@ class Pilot:
                 _log.warning("Serve changes what the policy of %s decides: %s", self._service.name, text)
         self._target, self._reached = self._service.decide(ctx), False
         self._last_error = ""
-        self._tell(self._service.scaler.last_error)
+        self._tell(self._service.last_error)
         if self._counters is not None:
-            self._counters.decided(self._service.scaler.decided_by)
-            self._counters.errors(self._service.scaler.errors + self._errors)
+            self._counters.decided(self._service.guard.decided_by)
+            self._counters.errors(self._service.errors + self._errors)
         return None
 
     def _adopt(self, ctx: Any) -> None:
@@ -89,11 +89,11 @@ class Pilot:
 
     def _answer(self, ctx: Any) -> int:
         try:
-            self._bounds = bounds(ctx, self._settings is not None and self._settings.to_zero)
+            self._bounds = bounds(ctx, self._settings is not None and self._settings.shields.limits.scale_to_zero)
         except Exception as error:
             self._last_error = f"{type(error).__name__}: {error!s:.300}"
         current = number(getattr(ctx, "target_num_replicas", None))
-        wanted = self._target if self._target is not None else 0.0 if math.isnan(current) else current
+        wanted = self._target if self._target is not None else 1.0 if math.isnan(current) else current
         low, high = self._bounds
         return int(min(max(wanted, low), high))
 
@@ -102,7 +102,7 @@ class Pilot:
         self._last_error = error
         self._tell(error)
         if self._counters is not None and self._service is not None:
-            self._counters.errors(self._service.scaler.errors + self._errors)
+            self._counters.errors(self._service.errors + self._errors)
 
     def _tell(self, error: str) -> None:
         """Once per error, not once per interval."""

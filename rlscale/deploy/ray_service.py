@@ -13,16 +13,17 @@ import numpy as np
 from rlscale.deploy.audit import Audit, memory
 from rlscale.deploy.base import Clock, Fleet, MetricsError, Reading
 from rlscale.deploy.observed import from_json, to_json
-from rlscale.deploy.ray_build import builder, limits_of
+from rlscale.deploy.ray_build import guarded, limits_of
 from rlscale.deploy.ray_context import ContextReader, altered, bounds, fleet, number
-from rlscale.deploy.ray_fallback import guarded
 from rlscale.deploy.ray_settings import RaySettings
+from rlscale.deploy.shields.breaker import FAILURES
 from rlscale.deploy.world import LiveWorld, Place
 from rlscale.errors import RlscaleError
 from rlscale.execute import bound
 from rlscale.types import Observation, ScalingLimits
 
 REPLAY_S = 3600.0  # of the log, shown again to scalers after a restart: the longest window of a feature
+FAILED = (*(f"scaler_{kind}" for kind in FAILURES), "fallback_failed", "shield_error")
 AUDIT_BYTES, AUDIT_FILES = 16_000_000, 4  # read whole at a restart: about a second
 
 
@@ -32,24 +33,22 @@ class RayService:
     def __init__(self, settings: RaySettings, interval_s: float, ctx: Any, clock: Clock) -> None:
         self.name = f"{ctx.app_name}/{ctx.deployment_name}"
         self.settings, self.interval_s, self._clock = settings, interval_s, clock
-        self.limits = _within(limits_of(settings), *_configured(ctx, settings.to_zero))
+        self._to_zero = settings.shields.limits.scale_to_zero
+        self.limits = _within(limits_of(settings), *_configured(ctx, self._to_zero))
         self.warnings = altered(ctx.config, interval_s)
         self._view = _View()
         self._reader = ContextReader(self.limits, clock.steady_s())
-        self._world = LiveWorld(Place(self.limits, interval_s), self._view, self._view, clock, _heard)
-        self._rows: list[Observation] = []
-        self.decisions = 0
-        self._audit_fault = ""
+        self._world = LiveWorld(Place(self.limits, interval_s), self._view, self._view, clock)
+        self._world.on_error = _heard
+        self.decisions, self.errors, self.last_error = 0, 0, ""
         self._audit: Audit | None = None
-        errors = self._remember()
-        self.scaler = guarded(
-            builder(settings.scaler, settings.parameters, self.limits, interval_s, self._rows),
-            builder(settings.fallback_scaler, settings.fallback_parameters, self.limits, interval_s, self._rows,
-                    number(getattr(ctx.config, "target_ongoing_requests", None))),
-            settings.patience_s,
-        )  # fmt: skip
-        self.scaler.errors = errors
-        self._write("start", {"settings": settings.model_dump(), "interval_s": interval_s})
+        self._audit_fault = ""
+        past, state = self._remembered()
+        self.guard = guarded(settings, self.limits, interval_s,
+                             number(getattr(ctx.config, "target_ongoing_requests", None)), past,
+                             self._observe(ctx))  # fmt: skip
+        self._restore(state)
+        self._write("start", {"settings": settings.model_dump(mode="json"), "interval_s": interval_s})
         for text in self.warnings:
             self._write("warning", {"text": text})
 
@@ -57,24 +56,34 @@ class RayService:
         """Replicas to have now."""
         began_s = time.perf_counter()
         seen = self._observe(ctx)
-        decision = self.scaler.decide(seen)
-        low, high = bounds(ctx, self.settings.to_zero)
-        bounded = bound(decision, _within(self.limits, low, high), seen.target)
-        target, why = _not_by_accident(bounded.target[0], seen, isinstance(self._view.reading, Reading))
+        failed = self._failures()
+        decision = self.guard.decide(seen)
+        # The limits shield lets the last replica go when nobody has asked for long enough. Not while nothing is heard.
+        deaf = isinstance(self._view.reading, MetricsError)
+        bounded = bound(decision, _within(self.limits, *bounds(ctx, self._to_zero and not deaf)), seen.target)
+        reason = "; ".join(part for part in (decision.reason, bounded.reason) if part)
+        self._world.apply(seen, bounded)
+        self._world.target = None  # the next context says what came of it
         self.decisions += 1
+        self.errors += self._failures() - failed
+        self.last_error = reason if self._failures() > failed else ""
         self._write("decision", {
             "observation": to_json(seen),
-            "asked": [float(count) for count in decision.target],
-            "target": [target],
-            "by": self.scaler.decided_by,
-            "reason": "; ".join(part for part in (decision.reason, bounded.reason, why) if part),
-            "beside": [float(count) for count in self.scaler.beside.target] if self.scaler.beside else None,
+            "target": list(bounded.target),
+            "reason": reason,
+            "fallback": self.guard.decided_by != "scaler",
+            "decided_by": self.guard.decided_by,
             "arrival": self._reader.how,
-            "error": self.scaler.last_error,
+            "errors": self.errors,
             "decision_s": round(time.perf_counter() - began_s, 6),
-            "state": {"world": self._world.state(), "decisions": self.decisions, "errors": self.scaler.errors},
+            "state": {"world": self._world.state(), "decider": self.guard.state(), "decisions": self.decisions,
+                      "errors": self.errors},
         })  # fmt: skip
-        return target
+        return bounded.target[0]
+
+    def _failures(self) -> int:
+        """Questions that a scaler, or a shield, could not answer."""
+        return sum(self.guard.counts[name] for name in FAILED)
 
     def _observe(self, ctx: Any) -> Observation:
         self._view.now = fleet(ctx)
@@ -85,25 +94,27 @@ class RayService:
         self._world.look()
         return self._world.observe()
 
-    def _remember(self) -> int:
-        """Go on where the log ends; errors so far. A log that cannot be used must not keep anybody from serving."""
+    def _remembered(self) -> tuple[list[Observation], dict[str, Any]]:
+        """What was seen in the last hour and the state at the end of it; nothing of a log that cannot be read."""
         if self.settings.audit is None:
-            return 0
+            return [], {}
         try:
-            records, state = memory(Path(self.settings.audit), self.name, self._clock.unix_s() - REPLAY_S)
-        except OSError as error:
-            self._audit_fault = str(error)
-            return 0
-        for record in records:
-            try:
-                self._rows.append(from_json(record["observation"], self.limits))
-            except (RlscaleError, KeyError, TypeError):
-                continue  # of another version
-        if not isinstance(state, dict) or not isinstance(state.get("world"), dict):
-            return 0
-        self._world.restore(state["world"])
-        self.decisions = int(state.get("decisions", 0))
-        return int(state.get("errors", 0))
+            rows, state = memory(Path(self.settings.audit), self.name, self._clock.unix_s() - REPLAY_S)
+            return [from_json(row["observation"], self.limits) for row in rows], state or {}
+        except (OSError, RlscaleError, KeyError, TypeError, ValueError) as error:
+            self._audit_fault = f"{type(error).__name__}: {error}"
+            return [], {}
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if not state:
+            return
+        try:
+            self.decisions, self.errors = int(state["decisions"]), int(state["errors"])
+            self._world.restore(state["world"])
+            self.guard.restore(state["decider"])
+        except (KeyError, TypeError, ValueError) as error:
+            self._audit_fault = f"the state of another version: {error}"
+            self.guard.reset()
 
     def _write(self, kind: str, record: dict[str, Any]) -> None:
         if self.settings.audit is None:
@@ -125,9 +136,10 @@ class RayService:
             "fallback": self.settings.fallback,
             "interval_s": self.interval_s,
             "decisions": self.decisions,
-            "decided_by": self.scaler.decided_by,
-            "errors": self.scaler.errors,
-            "last_error": self.scaler.last_error,
+            "decided_by": self.guard.decided_by,
+            "errors": self.errors,
+            "last_error": self.last_error,
+            "counts": {name: count for name, count in self.guard.counts.items() if count},
             "arrival": self._reader.how,
             "audit_fault": self._audit_fault,
             "warnings": self.warnings,
@@ -173,11 +185,3 @@ def _within(limits: ScalingLimits, low: int, high: int) -> ScalingLimits:
     if int(limits.min_replicas[0]) == low and int(limits.max_replicas[0]) == high:
         return limits
     return replace(limits, min_replicas=np.array([low]), max_replicas=np.array([high]))
-
-
-def _not_by_accident(target: int, seen: Observation, read: bool) -> tuple[int, str]:
-    """The last replica goes only when it is known, by metrics that could be read just now, that nobody asks."""
-    if target > 0 or seen.target[0] == 0:
-        return target, ""
-    idle = read and seen.arrival_per_s == 0 and seen.waiting == 0 and seen.running == 0
-    return (0, "") if idle else (1, "1 stays: not known to be idle")

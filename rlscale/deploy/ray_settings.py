@@ -7,19 +7,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
+from rlscale.deploy import config
 from rlscale.deploy.base import LiveConfigError
-from rlscale.errors import nearest
+from rlscale.deploy.shield_config import Breaker, ShieldsConfig, Strict
+from rlscale.scalers import POLICY
 
 INTERVAL_S = 15.0  # of scalers that have no control interval of their own
 SERVE_RULE = "serve-rule"
 
 
-class RaySettings(BaseModel):
-    """One deployment's scaler and what stands beside it."""
+class RayBreaker(Breaker):
+    """Serve's controller, which looks after everything else too, stands still while a decision is waited for."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    deadline_s: float | None = Field(0.5, gt=0, le=10, description="seconds for one decision")
+
+
+class RayShields(ShieldsConfig):
+    """All shields, each on unless switched off."""
+
+    breaker: RayBreaker = RayBreaker()
+
+
+class RaySettings(Strict):
+    """One deployment's scaler and what stands beside it."""
 
     policy: str = Field(min_length=1, description="a policy folder (with a /), a registered scaler, or module:Class")
     limits: str | dict[str, Any] | None = Field(
@@ -31,8 +43,7 @@ class RaySettings(BaseModel):
     parameters: dict[str, bool | int | float | str] = Field(default_factory=dict, description="of the scaler")
     fallback_parameters: dict[str, bool | int | float | str] = Field(default_factory=dict)
     interval_s: float | None = Field(None, gt=0, le=3600, description="between decisions; default: the policy's own")
-    patience_s: float = Field(0.5, gt=0, le=30, description="for a decision; Serve's controller stands still for it")
-    to_zero: bool = Field(False, description="whether a decision may take the last replica away")
+    shields: RayShields = RayShields()
 
     @property
     def scaler(self) -> str:
@@ -47,11 +58,7 @@ class RaySettings(BaseModel):
 
 def checked(given: Mapping[str, Any]) -> RaySettings:
     """The settings, or LiveConfigError with every fault of them."""
-    try:
-        return RaySettings.model_validate(given)
-    except ValidationError as error:
-        faults = "; ".join(_fault(item) for item in error.errors(include_url=False))
-        raise LiveConfigError(f"policy_kwargs: {faults}") from None
+    return config.checked(RaySettings, dict(given), "policy_kwargs")
 
 
 def interval_s(settings: RaySettings) -> float:
@@ -70,22 +77,13 @@ def interval_s(settings: RaySettings) -> float:
 
 def _trained_s(scaler: str) -> float:
     """0 for what is no readable policy folder; reading it in earnest says what is wrong with it."""
-    if not scaler.startswith("policy:"):
+    if not scaler.startswith(POLICY):
         return 0.0
     try:
-        return float(json.loads((Path(scaler.removeprefix("policy:")) / "manifest.json").read_bytes())["interval_s"])
+        return float(json.loads((Path(scaler.removeprefix(POLICY)) / "manifest.json").read_bytes())["interval_s"])
     except (OSError, ValueError, TypeError, KeyError):
         return 0.0
 
 
 def _word(name: str) -> str:
-    return f"policy:{name}" if "/" in name and not name.startswith("policy:") else name
-
-
-def _fault(item: Any) -> str:
-    field = ".".join(str(part) for part in item["loc"]) or "policy_kwargs"
-    if item["type"] == "extra_forbidden":
-        return f"unknown key '{field}'; {nearest(field, RaySettings.model_fields)}"
-    if item["type"] == "missing":
-        return f"'{field}' is missing"
-    return f"{field}: got {item['input']!r:.60}, {str(item['msg'])[:1].lower()}{str(item['msg'])[1:]}"
+    return f"{POLICY}{name}" if "/" in name and not name.startswith(POLICY) else name

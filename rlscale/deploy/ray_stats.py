@@ -12,7 +12,8 @@
                 ...                            # makes the rest
                 asked.answered(prompt_tokens=812, answer_tokens=128)
 
-Serve calls `record_autoscaling_stats` several times per look-back window; every call gives the means since the last.
+Serve calls `record_autoscaling_stats` several times per look-back window and hands the series to the policy. They are
+totals since the replica began: what lies between two of them is exact, however long the policy has not looked.
 """
 
 from __future__ import annotations
@@ -24,44 +25,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+TOTALS = ("arrived", "answered", "dropped", "met", "ttft_s", "several", "tpot_s", "prompt_tokens", "answer_tokens")
+
 
 @dataclass
 class Tally:
-    """Sums of the requests of one replica since they were last told. Safe to use from several threads."""
+    """Sums over the requests of one replica. Safe to use from several threads."""
 
     slo_ttft_s: float = math.inf
     slo_tpot_s: float = math.inf
     clock: Callable[[], float] = time.monotonic
-    _sums: dict[str, float] = field(default_factory=dict)
+    _sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(TOTALS, 0.0))
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _told_s: float = field(init=False)
-    _means: dict[str, float] = field(default_factory=dict)  # the last ones there were, for windows without requests
-
-    def __post_init__(self) -> None:
-        self._told_s = self.clock()
 
     def add(self, **sums: float) -> None:
         """Add to the sums of these names."""
         with self._lock:
             for name, value in sums.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._sums[name] += value
 
-    def tell(self) -> dict[str, float]:
-        """Rates and means since the last call, and begin anew. Latencies do not hold the time in Serve's own queue."""
+    def totals(self) -> dict[str, float]:
+        """All sums, as `<name>_total`. Latencies do not hold the time in Serve's own queue."""
         with self._lock:
-            now_s, sums = self.clock(), self._sums
-            window_s = max(now_s - self._told_s, 1e-9)
-            self._told_s, self._sums = now_s, {}
-        answered, dropped = sums.get("answered", 0.0), sums.get("dropped", 0.0)
-        rates = {"arrival_per_s": sums.get("arrived", 0.0), "answered_per_s": answered, "dropped_per_s": dropped}
-        if answered:
-            means = {"ttft_s": "ttft_s", "prompt_tokens": "prompt_tokens", "answer_tokens": "answer_tokens"}
-            self._means |= {name: sums.get(total, 0.0) / answered for name, total in means.items()}
-            if sums.get("several"):
-                self._means["tpot_s"] = sums["tpot_s"] / sums["several"]
-        if answered + dropped:
-            self._means["attainment"] = sums.get("met", 0.0) / (answered + dropped)
-        return {name: count / window_s for name, count in rates.items()} | self._means
+            return {f"{name}_total": value for name, value in self._sums.items()}
 
 
 class Asked:
@@ -112,7 +98,7 @@ class RayStats:
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What Serve hands to the policy, under the names that `rlscale.deploy.ray_context` reads."""
-        return self._stats().tell()
+        return self._stats().totals()
 
     def _stats(self) -> Tally:
         tally: Tally | None = self.__dict__.get("_tally")
