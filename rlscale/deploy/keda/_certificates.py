@@ -127,11 +127,7 @@ def _certificates(pem: bytes, path: Path, field: str) -> list[x509.Certificate]:
 def _private_key(pem: bytes, path: Path) -> Any:
     try:
         return serialization.load_pem_private_key(pem, password=None)
-    except (
-        TypeError,
-        ValueError,
-        UnsupportedAlgorithm,
-    ):  # TypeError: it has a password. The library's text is not passed on.
+    except (TypeError, ValueError, UnsupportedAlgorithm):  # a password makes it a TypeError
         raise LiveConfigError(f"tls.key_file {path} holds no private key without a password; expected PEM") from None
 
 
