@@ -24,8 +24,9 @@ from rlscale.errors import PolicyError
 from rlscale.feature_statistics import FeatureStatistics, fit
 from rlscale.features import HIGHEST, LOWEST, NAMES, FeatureExtractor
 from rlscale.loop import run
+from rlscale.manifest import STATISTICS
 from rlscale.policy import Policy
-from rlscale.policy_folder import STATISTICS, load_policy, save_policy
+from rlscale.policy_folder import load_policy, save_policy
 
 LIMITS = limits_of()
 SPAN = (HIGHEST - LOWEST).astype(np.float64)
