@@ -314,13 +314,15 @@ def test_whatever_happens_the_answer_is_a_whole_number_of_replicas_within_bounds
 
 
 def test_the_controller_loads_neither_a_trainer_nor_an_environment() -> None:
-    code = ("import sys, rlscale.deploy.ray_serve as r; r.Policy(policy='hpa'); import rlscale.deploy.ray_service;"
+    code = ("import sys, rlscale.deploy.ray_serve as r; r.Policy(policy='hpa');"
+            "import rlscale.deploy.ray_service, rlscale.policy_folder;"
             "print([m for m in ('torch', 'gymnasium', 'numba', 'scipy', 'ray') if m in sys.modules])")  # fmt: skip
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert out.stdout.strip() == "[]"
 
 
-def test_the_class_itself_travels_small() -> None:
+def test_the_class_itself_travels_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")  # the constructor would leave it set
     cloudpickle = pytest.importorskip("cloudpickle", reason="needs cloudpickle, as ray brings it")
     from rlscale.deploy import ray_serve
 

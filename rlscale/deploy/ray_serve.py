@@ -5,6 +5,7 @@ Serve pickles this module by value into its controller, so it holds nothing but 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -15,6 +16,9 @@ class Policy:
     """
 
     def __init__(self, **settings: Any) -> None:
+        # Compiling, or loading what was compiled, takes Serve's controller seconds; in plain Python a policy decides in
+        # a third of a millisecond.
+        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
         from rlscale.deploy.ray_pilot import Pilot
 
         self._pilot = Pilot(settings)
