@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> None:
     code = code_digest()
     folder.open({"scenarios": names, "scalers": args.scalers, "seeds": args.seeds, "code": code}, args.resume)
     failures: list[Failure[Run]] = []
-    rows, ranks, refusing = [], [], {}
+    rows, ranks = [], []
+    refusing: dict[str, list[str]] = {}
     with kept_workers():
         for name in names:
             able = [scaler for scaler in args.scalers if can_scale(scaler, name)]
