@@ -76,7 +76,7 @@ def tell(found: dict[str, Any]) -> None:
     """The figures in words."""
     starts, day = found["starts"], found["day"]
     seconds, resident = [one["first_decision_s"] for one in starts], [one["resident_mb"] for one in starts]
-    print(f"first decision {min(seconds):.2f} s after the start (median {np.median(seconds):.2f}; goal {GOAL_START_S:g}), "
+    print(f"first decision {min(seconds):.2f} s after start (median {np.median(seconds):.2f}; goal {GOAL_START_S:g}), "
           f"{max(resident):.0f} MB resident (goal {GOAL_MB:g})")  # fmt: skip
     print(f"{day['hours']:g} simulated hours with faults in {day['wall_s']:.1f} s: {day['decisions']} decisions, "
           f"{day['missed_intervals']} intervals missed, {day['failures']} failures, {day['grown_mb']:.1f} MB grown, "
