@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.export_source import Source
 from rlscale.loop import run
-from rlscale.record import Recorded, answers, record
+from rlscale.record import Recorded, record
 from rlscale.types import Floats, Scaler
 
 CONFIDENCE = 0.95
@@ -36,11 +36,8 @@ def agreement(source: Source, make: Make, intervals: int, seeds: int) -> dict[st
 
 def on_records(source: Source, scaler: Scaler, runs: Sequence[Recorded]) -> dict[str, Any]:
     """Both see the same observations, those that the policy met."""
-    policy = source.policy()
-    ours = [one.target for one in answers(policy, runs)]
-    began = time.process_time()
-    theirs = [tuple(one.target) for one in answers(scaler, runs)]
-    spent_s = time.process_time() - began
+    ours, said, _ = heard(source.policy(), runs)
+    theirs, told, spent_s = heard(scaler, runs)
     equal = [a == b for a, b in zip(ours, theirs, strict=True)]
     off = [abs(sum(a) - sum(b)) for a, b in zip(ours, theirs, strict=True)]
     return {
@@ -50,9 +47,28 @@ def on_records(source: Source, scaler: Scaler, runs: Sequence[Recorded]) -> dict
         "first_different": equal.index(False) if not all(equal) else None,
         "largest_difference_replicas": max(off),
         "mean_difference_replicas": sum(off) / len(off),
+        "largest_difference_outputs": _apart(said, told),
         "distinct_targets": len(set(ours)),
         "cpu_us_per_decision": 1e6 * spent_s / len(equal),
     }
+
+
+def heard(scaler: Any, runs: Sequence[Recorded]) -> tuple[list[tuple[int, ...]], Floats, float]:
+    """Targets, the outputs behind them (intervals, outputs), and seconds of CPU."""
+    targets, outputs, model = [], [], getattr(scaler, "policy", scaler)
+    began = time.process_time()
+    for one in runs:
+        scaler.reset()
+        scaler.warm_up(one.history_per_s, one.history_step_s)
+        for seen in one.seen:
+            targets.append(tuple(int(count) for count in scaler.decide(seen).target))
+            outputs.append(model.outputs)
+    return targets, np.array(outputs, np.float64), time.process_time() - began
+
+
+def _apart(ours: Floats, theirs: Floats) -> float:
+    """Largest difference of an output, over the largest output; of a tree, whose outputs are shares, it says little."""
+    return float(np.abs(ours - theirs).max() / np.abs(ours).max())
 
 
 def simulated(source: Source, make: Make, seeds: int) -> dict[str, Any]:
@@ -88,7 +104,8 @@ def words(found: dict[str, Any]) -> str:
     one, both = found["recorded"], found["simulated"]
     lines = [
         f"equal targets on {one['equal']:,} of {one['intervals']:,} recorded intervals ({one['share_equal']:.2%}), "
-        f"at most {one['largest_difference_replicas']} replicas apart; "
+        f"at most {one['largest_difference_replicas']} replicas apart, "
+        f"outputs {one['largest_difference_outputs']:.1g} of the largest one; "
         f"{one['cpu_us_per_decision']:.0f} us of CPU per decision"
     ]
     for name, unit, factor in (("usd_per_hour", "USD/h", 1.0), ("attainment", "% within the SLO", 100.0)):

@@ -13,7 +13,7 @@ import json
 import pprint
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -118,8 +118,29 @@ def kernels() -> str:
     parts.append("\n".join(f"{name} = {value!r}" for name, value in CONSTANTS.items()))
     for kernel in KERNELS:
         text = inspect.getsource(getattr(kernel, "py_func", kernel))
-        parts.append("\n" + text.removeprefix("@kernel\n"))
+        parts.append("\n" + with_ratios(text.removeprefix("@kernel\n")))
     return "\n".join(parts)
+
+
+def with_ratios(text: str) -> str:
+    """Divisions by what may be 0 as calls of `ratio`: numpy and compiled kernels give infinity there, Python raises."""
+    while True:
+        found = [node for node in ast.walk(ast.parse(text)) if _may_fail(node)]
+        inner = next((node for node in found if sum(map(_may_fail, ast.walk(node))) == 1), None)
+        if inner is None:
+            return text
+        left, right = (ast.get_source_segment(text, side) for side in (inner.left, inner.right))
+        whole = ast.get_source_segment(text, inner)
+        assert whole is not None
+        lines = text.splitlines(keepends=True)
+        start = sum(map(len, lines[: inner.lineno - 1])) + inner.col_offset
+        text = f"{text[:start]}ratio({left}, {right}){text[start + len(whole) :]}"
+
+
+def _may_fail(node: ast.AST) -> TypeGuard[ast.BinOp]:
+    if not (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)):
+        return False
+    return not (isinstance(node.right, ast.Constant) or (isinstance(node.right, ast.Name) and node.right.id.isupper()))
 
 
 def _base64(values: Any) -> str:

@@ -28,10 +28,17 @@ from rlscale.tree import LEAF, Tree
 from rlscale.types import Decision, Floats, Ints, Observation
 
 FILE = "exported_tree.py"
-LEAVES = (8, 16, 32, 64, 128, 256)
-ROUNDS, LOADS = 3, 2  # after the first; training loads per round
-VALIDATION = 2  # loads
 GIVEN_AWAY = 0.005  # what a smaller tree may lose against the best: agreement, or the policy's own reward
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much a tree is looked for."""
+
+    sizes: tuple[int, ...] = (8, 16, 32, 64, 128, 256)  # leaves
+    rounds: int = 3  # that a tree drives, after the first, which the policy drives
+    loads: int = 2  # training loads per round
+    validation: int = 2  # loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class Distilled:
     tree: Tree
     candidates: list[dict[str, Any]]
     states: int
+
+
+USUAL = Effort()
 
 
 class Pupil:
@@ -84,9 +94,9 @@ class Pupil:
         return action, tuple(int(count) for count in maps.targets(action, seen, known)[0])
 
 
-def files(source: Source) -> tuple[dict[str, bytes], dict[str, Any]]:
+def files(source: Source, effort: Effort = USUAL) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The exported files by name, and how the tree was chosen."""
-    found = distil(source)
+    found = distil(source, effort)
     nodes, tree = columns(found.tree), found.tree
     network = {"kind": KIND, "outputs": tree.outputs, "leaves": tree.leaves, "depth": tree.depth}
     manifest = described_policy(
@@ -99,26 +109,24 @@ def files(source: Source) -> tuple[dict[str, bytes], dict[str, Any]]:
     return {TREE: text.encode(), FILE: program.encode()}, said
 
 
-def distil(
-    source: Source, sizes: Sequence[int] = LEAVES, rounds: int = ROUNDS, loads: int = LOADS,
-    validation: int = VALIDATION,
-) -> Distilled:  # fmt: skip
+def distil(source: Source, effort: Effort = USUAL) -> Distilled:
     """The smallest tree that does nearly as well as the best size. Fitting sees training loads only; sizes are judged
     on validation loads that the tree drives itself."""
     states: list[Any] = []
     actions: list[Any] = []
     tree: Tree | None = None
     seed = 0
-    for _ in range(rounds + 1):
-        for _ in range(loads):
+    for _ in range(effort.rounds + 1):
+        for _ in range(effort.loads):
             pupil = Pupil(source, tree)
             run(source.scenario, pupil, source.scenario.sample_load("train", seed), seed)
             states, actions, seed = states + pupil.features, actions + pupil.actions, seed + 1
-        tree = fit(source, np.array(states), np.array(actions), max(sizes))
-    fitted = [fit(source, np.array(states), np.array(actions), leaves) for leaves in sizes]
-    judged = [_judged(source, own, validation) for own in fitted]
-    said = [{"leaves": own.leaves, "depth": own.depth, **one} for own, one in zip(fitted, judged, strict=True)]
-    return Distilled(fitted[chosen(judged, _judged(source, None, validation)["reward"])], said, len(states))
+        tree = fit(source, np.array(states), np.array(actions), max(effort.sizes))
+    fitted = [fit(source, np.array(states), np.array(actions), leaves) for leaves in effort.sizes]
+    judged = [_judged(source, own, effort.validation) for own in fitted]
+    said = [{"leaves": own.leaves, "depth": own.depth, **{name: value if math.isfinite(value) else None
+             for name, value in one.items()}} for own, one in zip(fitted, judged, strict=True)]  # fmt: skip
+    return Distilled(fitted[chosen(judged, _judged(source, None, effort.validation)["reward"])], said, len(states))
 
 
 def chosen(judged: Sequence[dict[str, float]], reward: float) -> int:

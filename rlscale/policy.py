@@ -55,6 +55,7 @@ class Policy:
         """Forget the history."""
         self._features = FeatureExtractor(self.known, self.interval_s)
         self._state = self.network.start(1)
+        self.outputs: NDArray[Any] = np.full(self.network.outputs, np.nan, np.float32)  # of the last decision
 
     def warm_up(self, history_per_s: Floats, history_step_s: float) -> None:
         """Load before the run."""
@@ -74,6 +75,7 @@ class Policy:
         seen = times_demand(seen, self.multiplier)
         features = self._features.push(seen)[:, : self.network.inputs]
         outputs, self._state = self.network.forward(features, self._state)
+        self.outputs = outputs[0]
         why = blind(seen, arrival_per_s=seen.arrival_per_s, waiting=seen.waiting)
         if why:
             return hold(seen, why)

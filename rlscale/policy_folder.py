@@ -138,6 +138,8 @@ def _file_of(place: Path) -> Path:
     """The file that says what a policy is; what would run code is refused by what it begins with."""
     if place.is_dir():
         return next((place / name for name in (MANIFEST, ONNX, TREE) if (place / name).exists()), place / MANIFEST)
+    if not place.exists():
+        raise PolicyError(f"{place}: no such file or folder; a policy folder holds {WEIGHTS} and {MANIFEST}")
     if place.suffix in (".py", ".pyc", ".so"):
         raise PolicyError(f"{place}: importing a file runs it; name it as module:Scaler if you trust it")
     if place.is_file():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,16 @@ def chat_intervals(count: int = INTERVALS, seed: int = 0) -> tuple[Recorded, ...
     chat = get_scenario("chat")
     network = steady_network(len(Headroom().levels), seed=seed)
     return tuple(intervals_of(chat, Policy(network, Headroom(), chat.limits, chat.cluster.interval_s), count))
+
+
+def stretch(runs: Any, count: int) -> tuple[Recorded, ...]:
+    """The part of the first run in which the load changes most, without what was before it: quicker than all of it."""
+    one = runs[0]
+    rates = np.array([seen.arrival_per_s for seen in one.seen])
+    begins = range(0, len(rates) - count + 1, 50)
+    first = max(begins, key=lambda at: np.ptp(rates[at : at + count]))
+    part = slice(first, first + count)
+    return (replace(one, history_per_s=np.zeros(0), seen=one.seen[part], targets=one.targets[part]),)
 
 
 def targets(scaler: Any, runs: Any) -> list[tuple[int, ...]]:

@@ -108,7 +108,7 @@ def test_the_loop_takes_the_shipped_configuration(folder: Path) -> None:
         if entry["kind"] == "keda":
             pytest.importorskip("rlscale.deploy.keda", reason="needs the KEDA scaler")
         table, group = TABLES[field]
-        kind = _kind(field, entry["kind"], table, group)
+        kind = _kind(field, entry["kind"], table, group, str(folder))
         checked(kind.options, {key: value for key, value in entry.items() if key != "kind"}, field)
 
 

@@ -62,3 +62,10 @@ class np:
 def single(values: Iterable[float]) -> list[float]:
     """Rounded to single precision."""
     return array("f", values).tolist()
+
+
+def ratio(a: float, b: float) -> float:
+    """Division as numpy and compiled code have it: by 0 gives infinity, or NaN for 0 / 0."""
+    if b:
+        return a / b
+    return math.nan if not a or math.isnan(a) else math.copysign(math.inf, a)

@@ -74,6 +74,8 @@ def assemble(plan: Plan, clock: Clock) -> Live:
         if state is not None:
             world.restore(state["world"])
         exporter = Exporter(config.service, limits)
+        if hasattr(backend, "metrics"):
+            exporter.backend(backend.metrics)
         scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
         audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
         opened.pop_all()

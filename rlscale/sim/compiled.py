@@ -4,7 +4,8 @@ numba notices a change of the file a kernel is written in, not of the constants 
 after an edit to a table size a stale kernel would write out of bounds.
 
 Without numba, or with NUMBA_DISABLE_JIT=1, kernels stay plain Python and numba is never imported: a process that only
-serves a policy takes a fifth of the memory and of the time to start, and decides in a third of a millisecond.
+serves a policy of 64 x 64 units then holds 46 MiB instead of 168 and is at its hundredth decision after 0.25 s of CPU
+instead of 0.73 s; a decision takes 0.12 ms instead of 0.06 ms. The variable is read when the first kernel is loaded.
 """
 
 from __future__ import annotations
