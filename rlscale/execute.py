@@ -44,7 +44,7 @@ def bound(
     What cannot be read (NaN, infinite, None, the wrong number of pools) holds the pools it concerns where they are.
     """
     current = tuple([int(float(count)) for count in current_target])
-    wanted, reasons = _whole(decision, limits, current)
+    wanted, reasons = whole(decision, limits, current)
     target = []
     known = _plain(limits)
     for pool, (want, now) in enumerate(zip(wanted, current, strict=True)):
@@ -126,7 +126,7 @@ def _plain(limits: ScalingLimits) -> _Plain:
     )
 
 
-def _whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
+def whole(decision: Decision, limits: ScalingLimits, current: tuple[int, ...]) -> tuple[tuple[int, ...], list[str]]:
     """What the decision asks in whole replicas, rounded up, and what of it could not be read."""
     if len(decision.target) == 0:
         if not _readable(decision.capacity_per_s):

@@ -102,6 +102,15 @@ class FeatureExtractor:
         """Features of rows that have just begun anew, while the others stand where they are."""
         return self._vector(seen, rows)
 
+    def state(self) -> list[list[Any]]:
+        """What was kept of earlier observations, as lists that JSON can say."""
+        return [array.tolist() for array in self._state]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """What `state` gave; ValueError when it is of another interval or number of clusters."""
+        for array, values in zip(self._state, state, strict=True):
+            array[...] = np.asarray(values, array.dtype).reshape(array.shape)
+
     def _vector(self, seen: Observation, rows: Ints) -> Matrix:
         out = np.empty((len(rows), len(FEATURES)), np.float32)
         _push(

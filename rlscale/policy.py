@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rlscale.actions import ActionMap
 from rlscale.decide import blind, hold, positive
+from rlscale.feature_statistics import FeatureStatistics
 from rlscale.features import FeatureExtractor
 from rlscale.network import Network
 from rlscale.types import Decision, Floats, Observation, ScalingLimits
@@ -19,14 +20,16 @@ class Policy:
     """Takes the action of the largest output among those the limits leave; holds when metrics are missing.
 
     `multiplier` is the knob that trades cost for attainment: the policy sees that many times the demand there is,
-    and sizes the fleet for it.
+    and sizes the fleet for it. `statistics` are those of the features it was trained on, where they are known.
     """
 
     def __init__(
-        self, network: Network, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0
-    ) -> None:
+        self, network: Network, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0,
+        statistics: FeatureStatistics | None = None,
+    ) -> None:  # fmt: skip
         self.network, self.actions, self.known, self.interval_s = network, actions, known, interval_s
         self.multiplier = positive("policy: multiplier", multiplier)
+        self.statistics = statistics
         self.sizes = actions.sizes(len(known.min_replicas))
         self.reset()
 
@@ -38,6 +41,15 @@ class Policy:
     def warm_up(self, history_per_s: Floats, history_step_s: float) -> None:
         """Load before the run."""
         self._features.reset(slice(None), self.multiplier * history_per_s, history_step_s)
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as JSON can say it, so that it goes on after a restart as if there had been none."""
+        return {"features": self._features.state(), "network": [layer.tolist() for layer in self._state]}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """What `state` gave."""
+        self._features.restore(state["features"])
+        self._state = tuple(np.asarray(layer, np.float32) for layer in state["network"])
 
     def decide(self, seen: Observation) -> Decision:
         """The preferred action as targets."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from rlscale.actions import ActionMap, described, from_manifest
 from rlscale.errors import PolicyError
+from rlscale.feature_statistics import FeatureStatistics
 from rlscale.features import FEATURES
 from rlscale.network import Network
 from rlscale.policy import Policy
@@ -25,6 +26,7 @@ from rlscale.types import ScalingLimits
 
 SCHEMA = 2
 WEIGHTS, MANIFEST, SEAL = "policy.safetensors", "manifest.json", "manifest_sha256"
+STATISTICS = "training_features"  # of the features in training; see rlscale.feature_statistics
 NEEDED = ("files", "features", "network", "actions", "pools", "interval_s")
 
 
@@ -77,7 +79,7 @@ def load_policy(path: str | Path, known: ScalingLimits, multiplier: float = 1.0)
     if network.outputs != max(1, sum(actions.sizes(pools))):
         raise PolicyError(f"{folder / MANIFEST}: the network has {network.outputs} outputs, the action map "
                           f"{max(1, sum(actions.sizes(pools)))}; copy the folder again")  # fmt: skip
-    return Policy(network, actions, known, float(manifest["interval_s"]), multiplier)
+    return Policy(network, actions, known, float(manifest["interval_s"]), multiplier, _statistics(folder, manifest))
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -146,6 +148,19 @@ def _actions(folder: Path, manifest: Mapping[str, Any]) -> ActionMap:
         return from_manifest(manifest["actions"])
     except PolicyError as error:
         raise PolicyError(f"{folder / MANIFEST}: {error}") from None
+
+
+def _statistics(folder: Path, manifest: Mapping[str, Any]) -> FeatureStatistics | None:
+    if STATISTICS not in manifest:
+        return None
+    try:
+        found = FeatureStatistics.from_json(manifest[STATISTICS])
+    except PolicyError as error:
+        raise PolicyError(f"{folder / MANIFEST}: {STATISTICS}: {error}") from None
+    names = [entry[0] for entry in manifest["features"]]
+    if list(found.names) != names:
+        raise PolicyError(f"{folder / MANIFEST}: {STATISTICS} are of other features than the network's; train anew")
+    return found
 
 
 def _bytes(path: Path) -> bytes:

@@ -35,6 +35,7 @@ LEVELS = {
     "rlscale.execute": 2,
     "rlscale.feedback": 2,
     "rlscale.features": 2,
+    "rlscale.feature_statistics": 2,
     "rlscale.allocation": 2,
     "rlscale.allocation_lp": 2,
     "rlscale.allocation_plans": 2,
