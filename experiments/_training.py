@@ -22,10 +22,11 @@ from experiments.board import Board, tracked
 from experiments.judge import Judge, Verdict
 from experiments.results import write_json
 from experiments.run_folder import RunFolder
+from experiments.training_features import fit_statistics
 from rlscale.actions import ActionMap, action_map
 from rlscale.errors import PolicyError
 from rlscale.network import Network
-from rlscale.policy_folder import save_policy
+from rlscale.policy_folder import STATISTICS, save_policy
 
 BUILD: dict[str, Any] = {"ppo": _ppo.build, "dqn": _dqn.build}
 NETWORK: dict[str, Callable[..., Network]] = {"ppo": _ppo.network, "dqn": _dqn.network}
@@ -252,6 +253,7 @@ class _Training:
             "engine": plan.engine,
             "started_from": None if plan.start_from is None else str(plan.start_from),
             "versions": {name: _version(name) for name in VERSIONS},
+            STATISTICS: fit_statistics(scenario, progress.best, self.actions, engine=plan.engine).to_json(),
         }
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)

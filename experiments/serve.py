@@ -36,11 +36,11 @@ def run(args: argparse.Namespace) -> int:
     live = assemble(plan, SystemClock())
     if args.check:
         live.close()
-        print(f"{args.config}: {live.service} by {live.current.decider.name}, every {plan.interval_s:g} s: all there")
+        print(f"{args.config}: {live.service} by {live.current.name}, every {plan.interval_s:g} s: all there")
         return 0
     service = Service(live, plan, lambda: plan_of(args), not args.no_pages)
     where = "" if service.server is None else f", pages at http://{plan.config.pages.address}:{service.server.port}/"
-    logging.getLogger("rlscale.live").info("%s by %s, every %g s%s", live.service, live.current.decider.name,
+    logging.getLogger("rlscale.live").info("%s by %s, every %g s%s", live.service, live.current.name,
                                            plan.interval_s, where)  # fmt: skip
     service.run()
     return 0
@@ -54,25 +54,26 @@ def plan_of(args: argparse.Namespace) -> Plan:
         config = config.model_copy(update={"scaler": ScalerConfig(name=args.scaler)})
     if args.dry_run:
         config = config.model_copy(update={"backend": {"kind": "dry-run", "watch": config.backend}})
-    limits, interval_s = _limits(config, path)
-    return Plan(config, limits, config.interval_s or interval_s, str(path), path.read_text())
+    return Plan(config, *_limits(config, path), str(path), path.read_text())
 
 
 def _limits(config: LiveConfig, path: Path) -> tuple[ScalingLimits, float]:
+    """What the service may know of its cluster, and the control interval."""
     if (config.scenario is None) == (config.limits is None):
-        raise LiveConfigError(
-            f"{path}: expected either 'scenario' or 'limits', got {'neither' if config.limits is None else 'both'}"
-        )
+        got = "neither" if config.limits is None else "both"
+        raise LiveConfigError(f"{path}: expected either 'scenario' or 'limits', got {got}")
     try:
         if config.limits is not None:
             from rlscale.limits_file import load_limits
 
-            return load_limits(config.limits)
+            if config.interval_s is None:
+                raise LiveConfigError(f"{path}: 'interval_s' is missing; limits do not say it")
+            return load_limits(config.limits), config.interval_s
         from envs import get_scenario
 
         beside = path.parent / str(config.scenario)
         scenario = get_scenario(str(beside) if beside.is_file() else str(config.scenario))
-        return scenario.limits, scenario.cluster.interval_s
+        return scenario.limits, config.interval_s or scenario.cluster.interval_s
     except LiveConfigError:
         raise
     except RlscaleError as error:

@@ -13,6 +13,7 @@ from rlscale.errors import PolicyError
 from rlscale.types import Floats
 
 TAIL = 0.001  # share of the rows beyond either end of a range
+USUAL = 0.99  # share of the training rows that are within the usual distance
 LEAST_SCALE = 0.02  # of what a feature can take: one that never moved in training must not cry at a rounding error
 ARRAYS = ("low", "high", "mean", "std", "scale")
 MOST = 10.0  # scales, beyond which farther is no farther
@@ -28,7 +29,7 @@ class FeatureStatistics:
     mean: Floats
     std: Floats
     scale: Floats
-    usual: float  # distance that one training row in a thousand exceeds, by ranges of other training days
+    usual: float  # distance that one training row in a hundred exceeds, by ranges of other training days
     rows: int
 
     def score(self, features: NDArray[Any]) -> float:
@@ -78,7 +79,7 @@ def fit(features: NDArray[Any], names: Sequence[str], span: Floats) -> FeatureSt
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     scale = np.maximum(std, LEAST_SCALE * np.asarray(span, np.float64))
     low, high = np.quantile(rows, [TAIL, 1.0 - TAIL], axis=0)
-    usual = float(np.quantile(_cross_fitted(rows, scale), 1.0 - TAIL))
+    usual = float(np.quantile(_cross_fitted(rows, scale), USUAL))
     return FeatureStatistics(tuple(names), low, high, mean, std, scale, usual, len(rows))
 
 

@@ -78,11 +78,10 @@ class FakeBackend:
 class Plain:
     """A decider without shields: a scaler, and what a live service asks of one."""
 
-    fallback_active, shadowed = False, None
-
-    def __init__(self, scaler: Any, name: str = "plain") -> None:
-        self.scaler, self.name = scaler, name
+    def __init__(self, scaler: Any) -> None:
+        self.scaler = scaler
         self.counts: Mapping[str, int] = {}
+        self.gauges: Mapping[str, float] = {}
 
     def reset(self) -> None:
         self.scaler.reset()

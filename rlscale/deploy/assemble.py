@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import numpy as np
-
-from rlscale.circle import begin, decide
 from rlscale.deploy.audit import Audit, memory
 from rlscale.deploy.base import Clock, LiveConfigError
 from rlscale.deploy.config import LiveConfig, ScalerConfig
@@ -20,6 +18,8 @@ from rlscale.deploy.guard import Guarded
 from rlscale.deploy.kinds import Site, build
 from rlscale.deploy.live import Current, Decider, Live
 from rlscale.deploy.observed import ObservedError, from_json
+from rlscale.deploy.remembering import Remembering
+from rlscale.deploy.shadow import Shadowed
 from rlscale.deploy.tensorboard import Scalars
 from rlscale.deploy.world import LiveWorld, Place
 from rlscale.errors import RlscaleError
@@ -39,34 +39,44 @@ class Plan:
     where: str
     text: str = ""
 
+    @property
+    def name(self) -> str:
+        """Of the scaler."""
+        return "" if self.config.scaler is None else self.config.scaler.name
+
 
 def assemble(plan: Plan, clock: Clock) -> Live:
-    """A service that is ready to turn. LiveConfigError when something that is named cannot be built."""
+    """A service that is ready to turn. LiveConfigError when something that is named cannot be built; nothing stays open
+    then."""
     config, limits = plan.config, plan.limits
-    if config.scaler is None:
-        raise LiveConfigError(f"{plan.where}: no scaler; name one there or with --scaler")
-    site = Site(config.service, limits, plan.interval_s, clock)
-    backend = build("backend", config.backend, site, plan.where, plan.text)
-    asked = hasattr(backend, "pages")
-    if asked and config.metrics["kind"] != "none":
-        raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
-                              "leave the key metrics out")  # fmt: skip
-    source = backend if asked else build("metrics", config.metrics, site, plan.where, plan.text)
-    leader = build("leader", config.leader, site, plan.where, plan.text)
-    exporter = Exporter(config.service, limits)
-    scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
-    audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
-    place = Place(limits, plan.interval_s, ZoneInfo(config.timezone))
-    world = LiveWorld(place, source, backend, clock, leader.leads)
-    seen, state = remembered(plan, clock)
-    tolerance = float(getattr(backend, "tolerance", 0.0))
-    decider = guarded(plan, seen, (state or {}).get("decider"), tolerance)
-    if state is not None:
-        world.restore(state["world"])
-    live = Live(config.service, world, Current(decider), audit, exporter, leader.leads, scalars, asked, leader)
-    live.say("start", {"service": config.service, "scaler": decider.name, "replayed": len(seen),
-                       "config": config.model_dump(mode="json")})  # fmt: skip
-    return live
+    alone = Site(config.service, limits, plan.interval_s, clock)
+    with ExitStack() as opened:
+
+        def made(field: str, entry: Mapping[str, Any], site: Site) -> Any:
+            found = build(field, entry, site, plan.where, plan.text)
+            opened.callback(found.close)
+            return found
+
+        leader = made("leader", config.leader, alone)
+        site = replace(alone, leads=leader.leads)
+        backend = made("backend", config.backend, site)
+        asked = hasattr(backend, "pages")
+        if asked and config.metrics["kind"] != "none":
+            raise LiveConfigError(f"{plan.where}: whoever asks backend {config.backend['kind']} tells it the metrics; "
+                                  "leave the key metrics out")  # fmt: skip
+        source = backend if asked else made("metrics", config.metrics, site)
+        seen, state = remembered(plan, clock)
+        tolerance = float(getattr(backend, "tolerance", 0.0))
+        current = Current(plan.name, decider_of(plan, seen, (state or {}).get("decider"), tolerance))
+        place = Place(limits, plan.interval_s, ZoneInfo(config.timezone))
+        world = LiveWorld(place, source, backend, clock, leader.leads)
+        if state is not None:
+            world.restore(state["world"])
+        exporter = Exporter(config.service, limits)
+        scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
+        audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
+        opened.pop_all()
+    return Live(config.service, world, current, audit, exporter, leader.leads, scalars, asked, leader)
 
 
 def remembered(plan: Plan, clock: Clock) -> tuple[list[Observation], dict[str, Any] | None]:
@@ -80,34 +90,32 @@ def remembered(plan: Plan, clock: Clock) -> tuple[list[Observation], dict[str, A
         return [], None
 
 
-def guarded(plan: Plan, seen: Sequence[Observation], state: dict[str, Any] | None, tolerance: float) -> Decider:
-    """The scaler behind its shields with fallback and shadow, each having been shown again what was seen before."""
-    config = plan.config
-    assert config.scaler is not None, "checked in assemble"
-    built = [scaler(entry, plan, seen) for entry in (config.scaler, config.fallback, config.shadow)]
-    decider = Guarded(built[0], built[1], config.shields, plan.limits, plan.interval_s, shadow=built[2],
-                      name=config.scaler.name, tolerance=tolerance)  # fmt: skip
+def decider_of(plan: Plan, seen: Sequence[Observation], state: Any, tolerance: float) -> Decider:
+    """The scaler behind its shields, with fallback and shadow; each begins with what was seen before."""
+    config, limits = plan.config, plan.limits
+    scaler, fallback = (scaler_of(entry, plan, seen) for entry in (config.scaler, config.fallback))
+    built = Guarded(scaler, fallback, config.shields, limits, tolerance, plan.name, config.fallback.name)
+    decider: Decider = built
+    if config.shadow is not None:
+        decider = Shadowed(built, scaler_of(config.shadow, plan, seen), limits, config.shadow.name)
     if state is not None:
-        decider.restore(state)
+        try:
+            decider.restore(state)  # type: ignore[attr-defined]
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("the state of the shields cannot be used (%s); they begin anew", error)
+            decider.reset()
     return decider
 
 
-def scaler(entry: ScalerConfig | None, plan: Plan, seen: Sequence[Observation]) -> Any:
-    """One scaler in the state in which deciding on all that was seen has left it; None of nothing."""
+def scaler_of(entry: ScalerConfig | None, plan: Plan, seen: Sequence[Observation]) -> Scaler:
+    """One scaler that will begin with what was seen."""
     if entry is None:
-        return None
+        raise LiveConfigError(f"{plan.where}: no scaler; name one there or with --scaler")
     try:
-        made: Scaler = build_scaler(entry.name, plan.limits, plan.config.service, **entry.parameters)
+        made = build_scaler(entry.name, plan.limits, plan.config.service, **entry.parameters)
     except RlscaleError as error:
         raise LiveConfigError(f"{plan.where}: {error}") from None
-    begin(made, np.zeros(0), 60.0)
-    for one in seen:
-        try:
-            decide(made, one, plan.limits)
-        except Exception as error:  # as it would be caught when it decides; here it only means less memory
-            log.warning("%s failed on what it was shown again: %s", entry.name, error)
-            break
-    return made
+    return Remembering(entry.name, made, seen)
 
 
 def changed(old: LiveConfig, new: LiveConfig) -> list[str]:

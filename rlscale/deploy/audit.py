@@ -28,6 +28,8 @@ class Audit:
         self.path, self._max_bytes, self._keep = path, max_bytes, keep
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(path)
+        self._file: FileIO
+        self._bytes, self._torn = 0, False
         self._begin()
 
     def write(self, kind: str, unix_s: float, record: Mapping[str, Any]) -> None:
@@ -51,7 +53,7 @@ class Audit:
         self._lock.close()
 
     def _begin(self) -> None:
-        self._file: FileIO = self.path.open("ab", buffering=0)
+        self._file = self.path.open("ab", buffering=0)
         self._bytes = self.path.stat().st_size
         self._torn = self._bytes > 0 and _last_byte(self.path) != b"\n"
 

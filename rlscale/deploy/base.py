@@ -43,6 +43,7 @@ class Reading:
     answer_tokens: float = math.nan
     memory: tuple[float, ...] = ()  # share of KV memory in use
     running_by_pool: tuple[float, ...] = ()
+    replicas: tuple[float, ...] = ()  # per pool: those whose metrics these are; (): it is not told
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class LiveConfig(Strict):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             raise ValueError(f"unknown time zone {value!r}; expected a name such as UTC or Europe/Berlin") from None
         return value
 

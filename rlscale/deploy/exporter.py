@@ -52,6 +52,7 @@ class Exporter:
                                         buckets=BUCKETS_S, registry=self.registry).labels(service)  # fmt: skip
         self._decisions = self._counter("rlscale_decisions", "decisions", "scaler", "outcome")
         self._shields = self._counter("rlscale_shield_interventions", "decisions a shield changed", "shield")
+        self._states = self._gauge("rlscale_shield_state", "who decides, open breakers, scores", "name")
         self._errors = self._counter("rlscale_errors", "failures by where they were", "where")
         self._missed = self._counter("rlscale_missed_intervals", "intervals that were slept through").labels(service)
         self._counted: dict[str, int] = {}
@@ -81,8 +82,10 @@ class Exporter:
         """What the shadow wants."""
         self._by_pool(self._pools["rlscale_shadow_target_replicas"], target)
 
-    def shields(self, counts: Mapping[str, int]) -> None:
-        """Interventions so far, by shield."""
+    def shields(self, counts: Mapping[str, int], gauges: Mapping[str, float]) -> None:
+        """Interventions so far, by shield, and the state of the shields."""
+        for name, value in gauges.items():
+            self._states.labels(self._service, name).set(value)
         for name, count in counts.items():
             self._shields.labels(self._service, name).inc(max(0, count - self._counted.get(name, 0)))
             self._counted[name] = count

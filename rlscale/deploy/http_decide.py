@@ -46,18 +46,15 @@ class Metrics(BaseModel):
     answer_tokens: float | None = Field(None, ge=0)
     memory: list[float] = Field(default_factory=list, description="share of KV memory in use, per pool")
     running_by_pool: list[float] = Field(default_factory=list)
+    replicas: list[float] = Field(default_factory=list, description="per pool: those whose metrics these are")
 
     def reading(self, now_s: float) -> Reading:
         """As every other source gives it."""
-        values = {
-            name: math.nan if value is None else value
+        values: dict[str, Any] = {
+            name: math.nan if value is None else tuple(value) if isinstance(value, list) else value
             for name, value in self
-            if name not in ("memory", "running_by_pool")
         }
-        taken_s = now_s if self.taken_s is None else self.taken_s
-        return Reading(
-            **(values | {"taken_s": taken_s}), memory=tuple(self.memory), running_by_pool=tuple(self.running_by_pool)
-        )
+        return Reading(**(values | {"taken_s": now_s if self.taken_s is None else self.taken_s}))
 
 
 class Replicas(BaseModel):
@@ -160,7 +157,7 @@ class Asked:
             assert last is not None, "a turn was kept"
             answer = Decided(
                 target=list(last.bounded.target), reason=last.bounded.reason, repeated=repeated,
-                fallback=live.current.decider.fallback_active, interval_s=self._site.interval_s,
+                fallback=live.current.by_fallback, interval_s=self._site.interval_s,
             )  # fmt: skip
         return json_answer(200, answer.model_dump())
 

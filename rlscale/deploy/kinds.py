@@ -19,7 +19,7 @@ from rlscale.types import ScalingLimits
 
 Options = TypeVar("Options", bound=BaseModel)
 
-SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.prometheus:KIND"}
+SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.metrics_config:KIND"}
 BACKENDS = {
     "dry-run": "rlscale.deploy.dry_run:KIND",
     "kubernetes": "rlscale.deploy.kubernetes:KIND",
@@ -39,6 +39,7 @@ class Site:
     limits: ScalingLimits
     interval_s: float
     clock: Clock
+    leads: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,16 @@ def build(field: str, entry: Mapping[str, Any], site: Site, where: str, text: st
     """What `field` of live.yaml names, built. LiveConfigError for unknown kinds and options."""
     table, group = TABLES[field]
     name = str(entry["kind"])
-    kind = _kind(field, name, table, group)
+    kind = _kind(field, name, table, group, where)
     options = {key: value for key, value in entry.items() if key != "kind"}
-    return kind.build(checked(kind.options, options, where, text, field), site)
+    try:
+        return kind.build(checked(kind.options, options, where, text, field), site)
+    except LiveConfigError as error:
+        said = str(error)
+        raise LiveConfigError(said if said.startswith(where) else f"{where}: {said}") from None
 
 
-def _kind(field: str, name: str, table: Mapping[str, str], group: str) -> Kind[Any]:
+def _kind(field: str, name: str, table: Mapping[str, str], group: str, where: str) -> Kind[Any]:
     if name in table:
         module, _, attribute = table[name].partition(":")
         found: Kind[Any] = getattr(import_module(module), attribute)
@@ -66,7 +71,8 @@ def _kind(field: str, name: str, table: Mapping[str, str], group: str) -> Kind[A
     installed = {point.name: point for point in metadata.entry_points(group=group)}
     if name not in installed:
         known = nearest(name, {*table, *installed})
-        raise LiveConfigError(f"{field}: unknown kind '{name}'; {known}; one of your own is an entry point of {group}")
+        raise LiveConfigError(f"{where}: {field}: unknown kind '{name}'; {known}; one of your own is an entry point of "
+                              f"{group}")  # fmt: skip
     loaded = installed[name].load()
     if not isinstance(loaded, Kind):
         raise LiveConfigError(f"{field}: the entry point '{name}' of {group} is a {type(loaded).__name__}, expected a "

@@ -19,17 +19,7 @@ log = logging.getLogger("rlscale.live")
 
 
 class Decider(Scaler, Protocol):
-    """A scaler behind its shields, with its shadow."""
-
-    @property
-    def name(self) -> str:
-        """Of the scaler."""
-        ...
-
-    @property
-    def fallback_active(self) -> bool:
-        """Whether the fallback decided last."""
-        ...
+    """A scaler behind its shields, perhaps with a shadow."""
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -37,8 +27,8 @@ class Decider(Scaler, Protocol):
         ...
 
     @property
-    def shadowed(self) -> tuple[tuple[int, ...], str] | None:
-        """Target and reason of the shadow's last decision; None without one."""
+    def gauges(self) -> Mapping[str, float]:
+        """State to watch; `decided_by_scaler` is 1 when the last decision was the scaler's own."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -46,11 +36,12 @@ class Decider(Scaler, Protocol):
         ...
 
 
+@dataclass
 class Current:
-    """The decider in force; another one takes its place between two turns."""
+    """The decider in force, with the name of its scaler; another one takes its place between two turns."""
 
-    def __init__(self, decider: Decider) -> None:
-        self.decider = decider
+    name: str
+    decider: Decider
 
     def reset(self) -> None:
         """Forget the run."""
@@ -59,6 +50,17 @@ class Current:
     def decide(self, seen: Observation) -> Decision:
         """As the decider in force."""
         return self.decider.decide(seen)
+
+    @property
+    def by_fallback(self) -> bool:
+        """Whether somebody else than the scaler decided last."""
+        return self.decider.gauges.get("decided_by_scaler", 1.0) < 1.0
+
+    @property
+    def shadowed(self) -> Mapping[str, Any]:
+        """What the shadow would have done at the last decision: scaler, target, reason; nothing without one."""
+        found: Mapping[str, Any] = getattr(self.decider, "last", {})
+        return found
 
 
 @dataclass
@@ -93,25 +95,23 @@ class Live:
 
     def keep(self, turn: Turn) -> None:
         """Record a turn everywhere."""
-        world, decider, unix_s = self.world, self.current.decider, self.world.clock.unix_s()
+        world, current, unix_s = self.world, self.current, self.world.clock.unix_s()
         self.turned, self.last, self.last_steady_s = self.turned + 1, turn, world.clock.steady_s()
-        leads = self.leads()
+        leads, fallback, shadowed = self.leads(), current.by_fallback, current.shadowed
         outcome = "ordered" if world.ordered else "failed" if leads else "follows"
-        self.exporter.turn(turn, decider.name, outcome, leads, decider.fallback_active)
-        self.exporter.shields(decider.counts)
+        self.exporter.turn(turn, current.name, outcome, leads, fallback)
+        self.exporter.shields(current.decider.counts, current.decider.gauges)
         self.exporter.missed(world.missed_intervals - self._missed)
         self._missed = world.missed_intervals
-        shadowed = decider.shadowed
-        if shadowed is not None:
-            self.exporter.shadow(shadowed[0])
         record = {
-            "service": self.service, "scaler": decider.name, "t_s": turn.seen.t_s, "week_s": turn.seen.week_s,
+            "service": self.service, "scaler": current.name, "t_s": turn.seen.t_s, "week_s": turn.seen.week_s,
             "observation": to_json(turn.seen), "target": list(turn.bounded.target), "reason": turn.bounded.reason,
-            "outcome": outcome, "fallback": decider.fallback_active, "decision_s": turn.decision_s,
-            "state": {"world": world.state(), "decider": decider.state()},
+            "outcome": outcome, "fallback": fallback, "decision_s": turn.decision_s,
+            "state": {"world": world.state(), "decider": current.decider.state()},
         }  # fmt: skip
-        if shadowed is not None:
-            record["shadow"] = {"target": list(shadowed[0]), "reason": shadowed[1]}
+        if shadowed:
+            record["shadow"] = dict(shadowed)
+            self.exporter.shadow(shadowed["target"] or ())
         self.say("decision", record, unix_s)
         if self.scalars is not None:
             self.scalars.turn(self.turned, unix_s, turn)

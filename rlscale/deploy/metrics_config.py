@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.prometheus import Prometheus
 from rlscale.deploy.prometheus_http import checked_url
 from rlscale.deploy.templates import Scalar, load_template, matchers
@@ -64,3 +65,10 @@ def source_of(config: MetricsConfig, slo: Slo, pools: int) -> Prometheus:
     queries = {str(name): text for name, text in config.queries.items()}
     return Prometheus(config.url, load_template(config.template), slo, config.labels, config.window_s, config.timeout_s,
                       queries, own, config.token_file, config.ca_file)  # fmt: skip
+
+
+def _build(options: MetricsConfig, site: Site) -> Prometheus:
+    return source_of(options, site.limits.slo, len(site.limits.min_replicas))
+
+
+KIND = Kind(MetricsConfig, _build)

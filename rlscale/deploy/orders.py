@@ -11,9 +11,9 @@ from rlscale.types import PENDING_AGES_S, Floats
 
 
 class Orders:
-    """The times of the pending replicas of every pool, kept from one count to the next.
+    """The times of the pending replicas of every pool, oldest first, kept from one count to the next.
 
-    More pending than before: the new ones were ordered now. Fewer: the oldest have become ready.
+    More pending than were ordered here: somebody else has ordered them, now. Fewer: the oldest have become ready.
     """
 
     def __init__(self, pools: int) -> None:
@@ -28,6 +28,12 @@ class Orders:
             for ordered_s in times:
                 table[pool, np.searchsorted(PENDING_AGES_S, t_s - ordered_s, side="right")] += 1.0
         return table
+
+    def placed(self, t_s: float, more: Sequence[int]) -> None:
+        """So many more replicas of every pool are wanted from now on; fewer, below 0, cancel the newest orders."""
+        for times, count in zip(self._times, more, strict=True):
+            times.extend([t_s] * max(0, count))
+            del times[max(0, len(times) + min(0, count)) :]
 
     def state(self) -> list[list[float]]:
         """To be kept over a restart."""

@@ -75,32 +75,34 @@ class PageServer:
             raise LiveConfigError(
                 "pages need waitress: pip install 'rlscale[live]', or leave them out with --no-pages"
             ) from None
+        self._open: dict[int, Any] = {}  # the listening socket and all connections
         try:
             self._server = create_server(
-                application, host=address, port=port, threads=THREADS, ident="rlscale", channel_timeout=30,
-                max_request_body_size=MAX_BODY_BYTES, max_request_header_size=16_384, connection_limit=200,
+                application, map=self._open, host=address, port=port, threads=THREADS, ident="rlscale",
+                channel_timeout=30, max_request_body_size=MAX_BODY_BYTES, max_request_header_size=16_384,
+                connection_limit=200,
             )  # fmt: skip
         except (OSError, ValueError) as error:
+            self._close_open()
             reason = getattr(error, "strerror", None) or error
             raise LiveConfigError(f"pages: cannot listen on {address}:{port} ({reason}); choose another port") from None
         self.port = int(self._server.effective_port)
-        self._thread = threading.Thread(target=self._serve, name="pages", daemon=True)
+        self._thread = threading.Thread(target=self._server.run, name="pages", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Stop listening."""
-        self._closing = True
-        self._server.close()
+        self._server.trigger.pull_trigger(self._close_all)
         self._thread.join(timeout=5.0)
 
-    _closing = False
+    def _close_all(self) -> None:
+        """In the thread that serves: its loop ends when nothing is open."""
+        self._server.close()
+        self._close_open()
 
-    def _serve(self) -> None:
-        try:
-            self._server.run()
-        except OSError:
-            if not self._closing:  # the sockets were closed under it
-                raise
+    def _close_open(self) -> None:
+        for one in list(self._open.values()):
+            one.close()
 
 
 def json_answer(status: int, value: Any) -> Answer:
@@ -120,9 +122,9 @@ def _well(why: str) -> Answer:
 def _state(live: Live) -> dict[str, Any]:
     from rlscale.deploy.observed import to_json
 
-    decider, last = live.current.decider, live.last
-    state = {"service": live.service, "scaler": decider.name, "turns": live.turned, "leads": live.leads(),
-             "fallback": decider.fallback_active, "counts": dict(decider.counts)}  # fmt: skip
+    current, last = live.current, live.last
+    state = {"service": live.service, "scaler": current.name, "turns": live.turned, "leads": live.leads(),
+             "fallback": current.by_fallback, "counts": dict(current.decider.counts)}  # fmt: skip
     if last is not None:
         state |= {"target": list(last.bounded.target), "reason": last.bounded.reason, "observation": to_json(last.seen)}
     return state

@@ -12,6 +12,7 @@ import numpy as np
 from rlscale.circle import begin
 from rlscale.types import Decision, Floats, Observation, Scaler
 
+PASSED_ON = ("statistics", "interval_s", "multiplier")  # what shields ask a policy for
 log = logging.getLogger("rlscale.live")
 
 
@@ -24,6 +25,9 @@ class Remembering:
     def __init__(self, name: str, scaler: Scaler, seen: Sequence[Observation]) -> None:
         self.name, self._scaler, self._seen = name, scaler, seen
         self._forecaster: Any = getattr(scaler, "forecaster", None)
+        for told in PASSED_ON:
+            if hasattr(scaler, told):
+                setattr(self, told, getattr(scaler, told))
 
     def reset(self) -> None:
         """Begin anew: with what was seen before this process began."""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from rlscale.deploy.assemble import Plan, changed, guarded, remembered
+from rlscale.deploy.assemble import Plan, changed, decider_of, remembered
 from rlscale.deploy.clock import SystemClock
 from rlscale.deploy.live import Live
 from rlscale.deploy.pages import Application, PageServer, pages
@@ -38,6 +38,8 @@ class Service:
         )}  # fmt: skip
         reader = threading.Thread(target=self._reload_when_asked, name="reload", daemon=True)
         reader.start()
+        config = self.plan.config.model_dump(mode="json")
+        self.live.say("start", {"service": self.live.service, "scaler": self.live.current.name, "config": config})
         try:
             self.live.run()
         finally:
@@ -61,9 +63,9 @@ class Service:
             live = self.live
             seen, _ = remembered(plan, live.world.clock)
             tolerance = float(getattr(live.world.backend, "tolerance", 0.0))
-            live.current.decider = guarded(plan, seen, None, tolerance)
+            live.current.decider, live.current.name = decider_of(plan, seen, None, tolerance), plan.name
             self.plan = plan
-            done = f"reloaded: {live.current.decider.name}"
+            done = f"reloaded: {live.current.name}"
             live.say("reload", {"service": live.service, "config": plan.config.model_dump(mode="json")})
         except Exception as error:  # a configuration must not end a service that runs
             self.live.failed("reload", error)

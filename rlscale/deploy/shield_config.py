@@ -43,7 +43,7 @@ class Distribution(Strict):
 
     on: bool = True
     score: float = Field(3.0, gt=0, description="out of range above it; 1 is as far as training days go themselves")
-    after_decisions: int = Field(4, ge=1, description="decisions in a row above the score before the fallback decides")
+    after_decisions: int = Field(8, ge=1, description="decisions in a row above the score before the fallback decides")
     back_share: float = Field(0.5, gt=0, le=1, description="of the score, below which an observation is in range again")
     back_decisions: int = Field(20, ge=1, description="decisions in a row in range before the policy is back")
 
@@ -65,6 +65,8 @@ class Flap(Strict):
     on: bool = True
     window_s: float = Field(600.0, gt=0, description="seconds")
     reversals: int = Field(10, ge=1, description="turns within the window before the target is held")
+    swing_replicas: int = Field(2, ge=1, description="a turn is a change back by so many replicas at least")
+    swing_share: float = Field(0.2, ge=0, lt=1, description="and by this share of the count")
 
 
 class Tolerance(Strict):

@@ -76,7 +76,7 @@ class LiveWorld:
         t_s, reading = self.t_s, self._reading
         ready = np.array(fleet.ready, dtype=np.int64)
         target = self.target if self.target is not None else fleet.target
-        then = np.array(self._ready_at(reading.taken_s, fleet), dtype=np.int64)
+        then = np.array(reading.replicas or self._ready_at(reading.taken_s, fleet), dtype=np.int64)
         room = then * limits.seats
         running = np.array(reading.running_by_pool) if reading.running_by_pool else _shared(reading.running, room)
         latency = {name: _of_none(getattr(reading, name), reading, 0.0) for name in ("ttft_s", "tpot_s")}
@@ -106,6 +106,8 @@ class LiveWorld:
         except BackendError as error:
             self.on_error("order", error)
             return
+        before = self.target if self.target is not None else tuple(int(count) for count in seen.target)
+        self._orders.placed(self.t_s, [wanted - was for wanted, was in zip(bounded.target, before, strict=True)])
         self.ordered, self.target = True, bounded.target
 
     @property

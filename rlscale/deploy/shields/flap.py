@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rlscale.decide import carried_per_s, demand_per_s
@@ -13,8 +14,31 @@ from rlscale.deploy.shields.recent import Recent
 from rlscale.types import Observation
 
 
+@dataclass(slots=True)
+class _Trail:
+    """Where a pool's target has been heading: +1 up, -1 down, 0 not known yet; and how far it came."""
+
+    extreme: int
+    heading: int = 0
+
+    def turned(self, now: int, swing: float) -> bool:
+        """Take in the target; whether it has come back by `swing` from as far as it went."""
+        back = self.heading * (self.extreme - now)
+        if self.heading == 0:
+            moved = now - self.extreme
+            if abs(moved) >= swing:
+                self.heading, self.extreme = (1 if moved > 0 else -1), now
+            return False
+        if back < 0:
+            self.extreme = now
+        if back < swing:
+            return False
+        self.heading, self.extreme = -self.heading, now
+        return True
+
+
 class Flap:
-    """Counts, pool by pool, how often the target in force changed its direction.
+    """Counts, pool by pool, how often the target in force turned back by more than noise.
 
     While a pool flaps both directions are held: letting only one of them through would turn a swing into a drift.
     """
@@ -27,8 +51,7 @@ class Flap:
 
     def reset(self) -> None:
         """No change seen."""
-        self._last: Target = ()
-        self._signs: list[int] = []
+        self._trails: list[_Trail] = []
         self._turns: list[Recent] = []
         self._waiting = 0.0
 
@@ -49,16 +72,14 @@ class Flap:
 
     def _watch(self, context: Context) -> None:
         """Take in what has been put in force since the last decision."""
-        if len(self._last) != len(context.current):
-            self._last, self._signs = context.current, [0] * len(context.current)
+        if len(self._trails) != len(context.current):
+            self._trails = [_Trail(count) for count in context.current]
             self._turns = [Recent(self.setting.window_s) for _ in context.current]
-        for pool, (was, now) in enumerate(zip(self._last, context.current, strict=True)):
-            sign = (now > was) - (now < was)
-            if sign and self._signs[pool] == -sign:
-                self._turns[pool].add(context.now_s, 1.0)
-            self._turns[pool].forget(context.now_s)
-            self._signs[pool] = sign or self._signs[pool]
-        self._last = context.current
+        for trail, turns, now in zip(self._trails, self._turns, context.current, strict=True):
+            swing = max(self.setting.swing_replicas, self.setting.swing_share * trail.extreme)
+            if trail.turned(now, swing):
+                turns.add(context.now_s, 1.0)
+            turns.forget(context.now_s)
 
     def _pressed(self, seen: Observation, context: Context) -> bool:
         """The queue grows, the load is above what was ordered, the SLO is missed; or nobody can tell."""
@@ -70,14 +91,13 @@ class Flap:
 
     def state(self) -> State:
         """For JSON."""
-        turns = [recent.state() for recent in self._turns]
-        return {"last": list(self._last), "signs": list(self._signs), "turns": turns, "waiting": self._waiting}
+        trails = [[trail.extreme, trail.heading] for trail in self._trails]
+        return {"trails": trails, "turns": [turns.state() for turns in self._turns], "waiting": self._waiting}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """What `state` gave."""
-        self._last = tuple(int(count) for count in state["last"])
-        self._signs = [int(sign) for sign in state["signs"]]
+        self._trails = [_Trail(int(extreme), int(heading)) for extreme, heading in state["trails"]]
         self._turns = [Recent(self.setting.window_s) for _ in state["turns"]]
-        for recent, pairs in zip(self._turns, state["turns"], strict=True):
-            recent.restore(pairs)
+        for turns, pairs in zip(self._turns, state["turns"], strict=True):
+            turns.restore(pairs)
         self._waiting = float(state["waiting"])

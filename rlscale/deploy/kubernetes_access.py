@@ -1,0 +1,165 @@
+"""Who calls the API server: a pod's service account, named files, or a kubeconfig. All is read anew as it changes.
+
+Service account tokens live for an hour and less and are replaced in place, and so are certificates.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rlscale.deploy.base import BackendError, LiveConfigError
+from rlscale.deploy.http_link import Place
+from rlscale.deploy.kubernetes_config import Access, check_server
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MAX_TOKEN_BYTES = 65_536
+
+
+class Caller:
+    """Where the API server is, how it is trusted, and what says who we are."""
+
+    def __init__(
+        self, server: str, files: Access, token: Callable[[], str], namespace: str = "", server_name: str = ""
+    ) -> None:
+        url = urlsplit(server)
+        self.server = f"{url.scheme}://{url.netloc}"
+        self.prefix = url.path.rstrip("/")  # of every path, where a proxy stands in front
+        self.namespace = namespace
+        self._host, self._https, self._name = url.hostname or "", url.scheme == "https", server_name
+        self._port = url.port or (443 if self._https else 80)
+        self._files, self._token = files, token
+        self._place: Place | None = None
+        self._stamp: tuple[Any, ...] = ()
+
+    def place(self) -> Place:
+        """The server with certificates as they are on disk now; the same object while they do not change."""
+        files = (self._files.ca_file, self._files.client_certificate, self._files.client_key)
+        stamp = tuple(_stamp(name) for name in files if name) if self._https else ()
+        if self._place is None or stamp != self._stamp:
+            tls = _context(self._files) if self._https else None
+            self._place, self._stamp = Place(self._host, self._port, tls, self._name), stamp
+        return self._place
+
+    def token(self) -> str:
+        """The bearer token as it is now, or "" where a certificate says who we are."""
+        return self._token()
+
+
+def caller(access: Access) -> Caller:
+    """The caller that a configuration describes. Raises LiveConfigError when there is none, BackendError for files."""
+    if access.kubeconfig:
+        return _of_kubeconfig(access)
+    if access.server:
+        return Caller(access.server, access, _token_of(access.token_file))
+    return _in_cluster()
+
+
+def _in_cluster() -> Caller:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host or not SERVICE_ACCOUNT.is_dir():
+        raise LiveConfigError(
+            "this is no pod with a service account (KUBERNETES_SERVICE_HOST is not set, or its token is not mounted); "
+            "give access.kubeconfig or access.server, or set automountServiceAccountToken in the pod"
+        )
+    host = f"[{host}]" if ":" in host else host
+    files = Access(server=f"https://{host}:{port}", ca_file=str(SERVICE_ACCOUNT / "ca.crt"))
+    namespace = _text(SERVICE_ACCOUNT / "namespace", "the namespace of the service account").strip()
+    return Caller(files.server, files, _token_of(str(SERVICE_ACCOUNT / "token")), namespace)
+
+
+def _of_kubeconfig(access: Access) -> Caller:
+    """By the official client, which knows every way of logging in that a kubeconfig can name."""
+    try:
+        from kubernetes import client, config
+    except ImportError:
+        raise LiveConfigError(
+            "access.kubeconfig needs the package kubernetes, which is not installed; "
+            "pip install 'rlscale[kubernetes]', or give access.server with its files"
+        ) from None
+    path = str(Path(access.kubeconfig).expanduser())
+    settings = client.Configuration()
+    try:
+        config.load_kube_config(path, access.context or None, settings, persist_config=False)
+        _, current = config.list_kube_config_contexts(path)
+        known = {one["name"]: one["context"] for one in config.list_kube_config_contexts(path)[0]}
+        namespace = known[access.context or current["name"]].get("namespace", "")
+    except Exception as error:  # the client raises its own, YAML's and whatever a login helper raises
+        # Not its words: they may quote what the file holds.
+        raise LiveConfigError(
+            f"access.kubeconfig={access.kubeconfig} with context '{access.context or 'current'}' cannot be used "
+            f"({type(error).__name__}); try `kubectl --kubeconfig {access.kubeconfig} config get-contexts`"
+        ) from None
+    return Caller(*_trusted(settings, access), namespace, settings.tls_server_name or "")
+
+
+def _trusted(settings: Any, access: Access) -> tuple[str, Access, Callable[[], str]]:
+    where = f"access.kubeconfig={access.kubeconfig}"
+    if not settings.verify_ssl:
+        raise LiveConfigError(f"{where} skips TLS verification; expected the cluster's certificate-authority")
+    if settings.proxy:
+        raise LiveConfigError(f"{where} names a proxy-url, which is not supported; give access.server instead")
+    try:
+        check_server(settings.host)
+    except ValueError as error:
+        raise LiveConfigError(f"{where}: {error}") from None
+    files = Access(
+        server=settings.host,
+        ca_file=settings.ssl_ca_cert or "",
+        client_certificate=settings.cert_file or "",
+        client_key=settings.key_file or "",
+    )
+
+    def token() -> str:
+        # Asking also renews what has expired. The value carries its own "Bearer ".
+        value = settings.get_api_key_with_prefix("authorization") or ""
+        return _clean(str(value).removeprefix("Bearer "), where) if value else ""
+
+    return settings.host, files, token
+
+
+def _token_of(path: str) -> Callable[[], str]:
+    if not path:
+        return lambda: ""
+    return lambda: _clean(_text(Path(path), "the token"), path)
+
+
+def _clean(token: str, where: str) -> str:
+    token = token.strip()
+    if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
+        raise BackendError(f"{where}: what should be a bearer token is none; expected one line of printable ASCII")
+    return token
+
+
+def _text(path: Path, what: str) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_TOKEN_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BackendError(f"{path}: {what} cannot be read ({reason}); check the volume and its permissions") from None
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise BackendError(
+            f"{path}: a certificate cannot be read ({error.strerror}); check access and the volume"
+        ) from None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _context(files: Access) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=files.ca_file or None)
+        if files.client_certificate:
+            context.load_cert_chain(files.client_certificate, files.client_key)
+    except (OSError, ssl.SSLError) as error:
+        names = ", ".join(name for name in (files.ca_file, files.client_certificate, files.client_key) if name)
+        raise BackendError(f"{names}: no usable certificates ({type(error).__name__}); expected PEM files") from None
+    return context
