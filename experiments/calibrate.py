@@ -4,7 +4,8 @@ MEASUREMENTS is a CSV: a table of TTFT and TPOT by prompt length, output length 
 `output_tokens`, `batch`, `tpot_ms`, `ttft_ms`; `gpu`, `model`, `engine`, `precision`, `gpus` make groups), a request
 log of one replica (`arrival_s`, `prompt_tokens`, `output_tokens`, `ttft_ms`, `tpot_ms` or `e2e_ms`), or one of the
 published tables of AIConfigurator, Splitwise and ML.ENERGY. Every group becomes a profile of its own; a scenario names
-it by its file: `profile: mine.yaml`.
+it by its file: `profile: mine.yaml`. With --prometheus, recorded metrics become a load, a profile, a scenario and a
+comparison of scalers.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments import calibrate_prometheus
 from experiments.calibrate_fit import LAW, TPOT, TTFT, Fit, Rows, fit, independent, with_uncertainty
 from experiments.calibrate_forms import Form, Measurements, merged, rows_of
 from experiments.calibrate_log import is_log, read_log, rows_of_log
@@ -59,7 +61,7 @@ class Calibrated:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments calibrate`."""
-    parser.add_argument("measurements", type=Path, help="CSV of measured latencies, or of a request log")
+    parser.add_argument("measurements", type=Path, nargs="?", help="CSV of measured latencies, or of a request log")
     parser.add_argument("--out", type=Path, help="new folder (default: runs/calibrate-NAME)")
     parser.add_argument("--only", default="", metavar="TEXT", help="groups whose name contains this")
     parser.add_argument("--form", choices=FORMS, help="how a table of your own was measured: B requests always in "
@@ -70,10 +72,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpus", type=int, help="GPUs per replica")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap")
     parser.add_argument("--seed", type=int, default=SEED, help="of the bootstrap")
+    calibrate_prometheus.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit every group, write profiles, residuals and a report."""
+    """Fit every group, write profiles, residuals and a report; or calibrate with what Prometheus recorded."""
+    if args.measurements is None or args.prometheus is not None or args.offline is not None:
+        return calibrate_prometheus.run(args)
     out = args.out or Path("runs") / f"calibrate-{args.measurements.stem}"
     if out.exists():
         raise ResultError(f"{out} exists; give another --out, nothing is overwritten")

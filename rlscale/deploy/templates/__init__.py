@@ -84,7 +84,14 @@ class Filling:
 
     def total(self, name: str, where: str) -> str:
         """Sum of all that was observed in the window."""
-        return self.fill(f"sum(increase({{__name__=~{_quoted(name + '_sum')},$labels}}[$window]))", where)
+        return self._increase(f"{name}_sum", where)
+
+    def number(self, name: str, where: str) -> str:
+        """How many were observed in the window."""
+        return self._increase(f"{name}_count", where)
+
+    def _increase(self, name: str, where: str) -> str:
+        return self.fill(f"sum(increase({{__name__=~{_quoted(name)},$labels}}[$window]))", where)
 
 
 def names() -> list[str]:
