@@ -41,6 +41,7 @@ COMMANDS = {
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "serve": ("experiments.serve", "run a scaler on a real service, behind shields"),
+    "live-demo": ("experiments.live_demo.command", "a toy service on this machine scaled by the live loop, and simulated"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -54,6 +55,7 @@ EXAMPLES = {
     "calibrate": "calibrate latencies.csv --out runs/my-profiles",
     "textbook": "textbook --scenario chat-mixed --hours 2",
     "serve": "serve --scaler policy:runs/ppo-chat/seed-0 --config live.yaml",
+    "live-demo": "live-demo --scalers hpa,headroom",
     "bench": "bench env",
 }
 
