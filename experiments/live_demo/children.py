@@ -22,14 +22,14 @@ READY = "ready"
 START_S = 60.0  # for a process to say that it is ready, on a busy machine
 END_S = 5.0
 # A program that knows nothing of pipes ends with the shell that reads one.
-SHELL = '"$@" </dev/null & child=$!; trap "kill -9 $child" TERM; cat >/dev/null; kill -9 $child 2>/dev/null; wait $child'
+SHELL = '"$@" </dev/null >/dev/null & child=$!; cat >/dev/null; kill -9 $child 2>/dev/null; wait $child 2>/dev/null'
 
 
 class Child:
     """A process that was started, with lines going in and coming out."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.name, self.process, self.log = name, process, log
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path, heeds_signals: bool) -> None:
+        self.name, self.process, self.log, self._heeds_signals = name, process, log, heeds_signals
 
     @property
     def running(self) -> bool:
@@ -55,7 +55,10 @@ class Child:
 
     async def end(self, number: int = signal.SIGTERM, within_s: float = END_S) -> None:
         """Tell it to end, and see to it."""
-        self.signal(number)
+        if self._heeds_signals:
+            self.signal(number)
+        elif self.process.stdin is not None:
+            self.process.stdin.close()
         try:
             await asyncio.wait_for(self.process.wait(), within_s)
         except TimeoutError:
@@ -68,7 +71,7 @@ class Child:
         """Send a signal, if there is still somebody to send it to."""
         with contextlib.suppress(ProcessLookupError):
             if self.running:
-                self.process.send_signal(number)
+                os.kill(self.process.pid, number)  # `send_signal` would reap the process before asyncio does
 
 
 class Children:
@@ -82,19 +85,17 @@ class Children:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for child in self._all:
-            child.signal(signal.SIGTERM)
         await asyncio.gather(*(child.end() for child in self._all))
 
     async def python(self, name: str, module: str, *args: str) -> Child:
         """`python -m module`, which has to keep to the pipe: see `on_lines`."""
-        return await self._start(name, sys.executable, "-m", f"experiments.live_demo.{module}", *args)
+        return await self._start(name, True, sys.executable, "-m", f"experiments.live_demo.{module}", *args)
 
     async def program(self, name: str, *command: str) -> Child:
         """A program that knows nothing of pipes."""
-        return await self._start(name, "/bin/sh", "-c", SHELL, "sh", *command)
+        return await self._start(name, False, "/bin/sh", "-c", SHELL, "sh", *command)
 
-    async def _start(self, name: str, *command: str) -> Child:
+    async def _start(self, name: str, heeds_signals: bool, *command: str) -> Child:
         log = self._logs / f"{name}.log"
         self._all = [child for child in self._all if child.running]
         with log.open("ab") as errors:
@@ -102,7 +103,7 @@ class Children:
                 *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=errors,
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )  # fmt: skip
-        child = Child(name, process, log)
+        child = Child(name, process, log, heeds_signals)
         self._all.append(child)
         return child
 

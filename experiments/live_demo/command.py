@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
           f"metrics by {demo.metrics}", flush=True)  # fmt: skip
     print("simulating (the first time on a machine, the simulator is compiled: minutes)", flush=True)
     simulated = {name: simulate(scenario, demo.recorded, name, args.seed) for name in names}
+    from experiments.live_demo.compared import Pair
     from experiments.live_demo.conductor import play
     from experiments.live_demo.outcome import live_result
     from experiments.live_demo.report import compare
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     for i, name in enumerate(names, 1):
         print(f"{i}/{len(names)} {name}, live", flush=True)
         played = asyncio.run(play(demo, name, out / _folder(name)))
-        pairs.append((simulated[name], live_result(played, demo.recorded, scenario, args.seed), played))
+        pairs.append(Pair(simulated[name], live_result(played, demo.recorded, scenario, args.seed), played))
     compare(out, demo, pairs, began, args.seed)
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from experiments.live_demo import prometheus
@@ -69,9 +71,10 @@ async def play(demo: Demo, scaler: str, folder: Path) -> Played:
     folder.mkdir(parents=True)
     demo.recorded.write(folder / "load.csv")
     async with AsyncExitStack() as stack:
+        database = stack.enter_context(TemporaryDirectory(prefix="live-demo-", ignore_cleanup_errors=True))
         children = await stack.enter_async_context(Children(folder / "logs"))
         control, gateway_url, control_url = await toy_service(demo, children, stack)
-        metrics = await _metrics(demo, children, control, folder)
+        metrics = await _metrics(demo, children, control, Path(database))
         loop = await _loop(demo, children, scaler, folder, control_url, metrics, None)
         client = await children.python("clients", "client", json.dumps({
             "requests": str(folder / "load.csv"), "out": str(folder / "requests.csv"), "speed": demo.speed,
@@ -88,8 +91,9 @@ async def play(demo: Demo, scaler: str, folder: Path) -> Played:
         cost_usd, books = control.books.cost_usd(run.end_s), control.books
         fleet_log = [row for row in books.log if row[0] < run.end_s]
         await _finish(client, loop)
+    _tidy(folder)
     decisions = read_decisions(folder / "audit.jsonl")
-    return Played(scaler, read_requests(folder / "requests.csv"), fleet_log, cost_usd, books.churn, books.started,
+    return Played(scaler, folder.name, read_requests(folder / "requests.csv"), fleet_log, cost_usd, books.churn, books.started,
                   books.late, books.failed, decisions, restarts, books.law.usd_per_s)  # fmt: skip
 
 
@@ -198,6 +202,15 @@ async def _finish(client: Child, loop: Child) -> None:
         raise ResultError(f"the clients still wait for answers; see {client.log}") from None
     if client.process.returncode != 0:
         raise ResultError(f"the clients failed; see {client.log}")
+
+
+def _tidy(folder: Path) -> None:
+    """What says nothing that is not said elsewhere goes."""
+    for path in (folder / "load.csv", folder / "audit.jsonl.lock", *(folder / "logs").iterdir()):
+        if path.parent == folder or path.stat().st_size == 0:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (folder / "logs").rmdir()
 
 
 def _clock(seconds: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Played:
     """A live run: a row per request, the log of the fleet, the decisions."""
 
     scaler: str
+    folder: str
     requests: Mapping[str, Any]  # columns of the clients' file
     fleet_log: Sequence[tuple[float, int, int, int, int]]
     cost_usd: float
@@ -32,7 +33,6 @@ class Played:
     decisions: Sequence[Mapping[str, Any]]  # of the audit log
     restarts: int = 0  # of the loop
     billed_usd_per_s: float = 0.0
-    notes: tuple[str, ...] = field(default=())
 
 
 def read_requests(path: Path) -> dict[str, Any]:

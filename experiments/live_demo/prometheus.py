@@ -28,7 +28,7 @@ async def start(children: Children, folder: Path, ports: Sequence[int], every_s:
     binary = installed()
     if binary is None:
         raise ResultError("no prometheus on the PATH; install it, or give --metrics scrape")
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     every = f"{round(1000 * every_s)}ms"
     targets = [f"{HOST}:{port}" for port in ports]  # all there may ever be: who is not up is marked stale at once
     config = {
