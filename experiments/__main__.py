@@ -41,7 +41,7 @@ COMMANDS = {
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "serve": ("experiments.serve", "run a scaler on a real service, behind shields"),
-    "live-demo": ("experiments.live_demo.command", "a toy service on this machine scaled by the live loop, and simulated"),
+    "live-demo": ("experiments.live_demo.command", "a toy service scaled by the live loop, and simulated"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 

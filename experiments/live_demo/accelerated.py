@@ -1,4 +1,4 @@
-"""Simulated seconds out of wall seconds: the clock that the live loop goes by, and what it reads from a faster world."""
+"""Simulated seconds out of wall seconds: the live loop's clock, and what it reads from a faster world."""
 
 from __future__ import annotations
 

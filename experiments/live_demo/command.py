@@ -27,7 +27,8 @@ SPEED = 20.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments live-demo`."""
-    parser.add_argument("--scalers", default=SCALERS, help=f"names or policy:FOLDER, one after the other (default {SCALERS})")
+    parser.add_argument("--scalers", default=SCALERS,
+                        help=f"names or policy:FOLDER, one after the other (default {SCALERS})")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="of load, simulated (default: all of the scenario's)")
     parser.add_argument("--speed", type=float, default=SPEED, help=f"simulated seconds per second (default {SPEED:g})")
     parser.add_argument("--seed", type=int, default=0, help="of the requests")
@@ -57,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.scalers.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise ResultError(f"--scalers {args.scalers}: expected different names with commas in between")
-    print(f"{len(demo.recorded.requests)} requests in {scenario.horizon_s / 60:.0f} minutes, {args.speed:g} times as fast; "
-          f"metrics by {demo.metrics}", flush=True)  # fmt: skip
+    minutes = scenario.horizon_s / 60.0
+    print(f"{len(demo.recorded.requests)} requests in {minutes:.0f} minutes, {args.speed:g} times as fast; metrics by "
+          f"{demo.metrics}", flush=True)  # fmt: skip
     print("simulating (the first time on a machine, the simulator is compiled: minutes)", flush=True)
     simulated = {name: simulate(scenario, demo.recorded, name, args.seed) for name in names}
     from experiments.live_demo.compared import Pair
@@ -81,7 +83,8 @@ def _scenario(args: argparse.Namespace) -> Scenario:
         return scenario
     seconds = scenario.cluster.interval_s * round(60.0 * args.minutes / scenario.cluster.interval_s)
     if not 2 * scenario.cluster.interval_s <= seconds <= scenario.horizon_s:
-        raise ResultError(f"--minutes {args.minutes:g}; expected up to {scenario.horizon_s / 60:g}, those of the scenario")
+        most = scenario.horizon_s / 60.0
+        raise ResultError(f"--minutes {args.minutes:g}; expected up to {most:g}, those of the scenario")
     return replace(scenario, horizon_s=seconds)
 
 
@@ -90,14 +93,17 @@ def _demo(args: argparse.Namespace, scenario: Scenario) -> Demo:
         import aiohttp  # noqa: F401
         import prometheus_client  # noqa: F401
     except ImportError:
-        raise ResultError("the live demo needs aiohttp and prometheus-client: pip install 'rlscale[live,demo]'") from None
+        what = "the live demo needs aiohttp and prometheus-client"
+        raise ResultError(f"{what}: pip install 'rlscale[live,demo]'") from None
     from experiments.live_demo import prometheus
-    from experiments.live_demo.conductor import Demo
+    from experiments.live_demo.conductor import Demo, Metrics
     from experiments.live_demo.recorded import record
 
     if not 1.0 <= args.speed <= 200.0:
         raise ResultError(f"--speed {args.speed:g}; expected 1 to 200 simulated seconds per second")
-    metrics = args.metrics if args.metrics != "auto" else "prometheus" if prometheus.installed() else "scrape"
+    metrics: Metrics = "prometheus" if prometheus.installed() else "scrape"
+    if args.metrics != "auto":
+        metrics = args.metrics
 
     def tell(line: str) -> None:
         print(line, flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from experiments.live_demo.outcome import Played
 from rlscale.loop import RunResult
 from rlscale.sim.histogram import quantile
+from rlscale.types import Floats
 
 GOAL = 0.15  # relative error of each measure that has a goal
 MEASURES = (  # key, name, unit, whether the goal is for it
     ("attainment", "requests within the SLO", "share", True), ("cost_usd", "cost", "USD", True),
-    ("ttft_mean_s", "TTFT mean", "s", True), ("ttft_p50_s", "TTFT p50", "s", True), ("ttft_p90_s", "TTFT p90", "s", True),
-    ("ttft_p99_s", "TTFT p99", "s", True), ("tpot_mean_s", "TPOT mean", "s", True), ("e2e_p50_s", "whole request p50", "s", True),
+    ("ttft_mean_s", "TTFT mean", "s", True), ("ttft_p50_s", "TTFT p50", "s", True),
+    ("ttft_p90_s", "TTFT p90", "s", True), ("ttft_p99_s", "TTFT p99", "s", True),
+    ("tpot_mean_s", "TPOT mean", "s", True), ("e2e_p50_s", "whole request p50", "s", True),
     ("churn", "churn", "replicas", False), ("started", "replicas started", "replicas", False),
     ("dropped", "dropped", "requests", False), ("lost", "lost", "requests", False),
 )  # fmt: skip
@@ -68,10 +70,9 @@ def plumbing(pair: Pair, speed: float) -> dict[str, float]:
     live, simulated = pair.live.series["target"][1:], pair.simulated.series["target"][1:]
     return {
         "decisions": len(played.decisions), "decisions_expected": len(pair.live.series["t_s"]) - 1,
-        "decision_late_p99_ms": 1e3 * float(np.quantile(np.mod(at_s, interval_s), 0.99)) / speed if len(at_s) else math.nan,
+        "decision_late_p99_ms": _ms(np.mod(at_s, interval_s), 0.99, speed),
         "metrics_age_mean_s": float(np.mean(ages)) if ages else math.nan,
-        "sent_late_p50_ms": 1e3 * float(np.quantile(late_s, 0.5)) / speed,
-        "sent_late_p99_ms": 1e3 * float(np.quantile(late_s, 0.99)) / speed,
+        "sent_late_p50_ms": _ms(late_s, 0.5, speed), "sent_late_p99_ms": _ms(late_s, 0.99, speed),
         "http_per_s": len(late_s) / pair_duration_s(pair) * speed,
         "same_target_share": float(np.mean(live == simulated)),
         "target_difference": float(np.nanmean(np.abs(live - simulated))),
@@ -84,7 +85,7 @@ def pair_duration_s(pair: Pair) -> float:
     return len(pair.live.series["t_s"]) * pair.live.interval_s
 
 
-def verdict(found: list[Mapping[str, Any]]) -> str:
+def verdict(found: Sequence[Mapping[str, Any]]) -> str:
     """The result in a sentence."""
     goals = [row for row in found if row["within"] is not None]
     outside = [row for row in goals if not row["within"]]
@@ -93,5 +94,10 @@ def verdict(found: list[Mapping[str, Any]]) -> str:
         return (f"All {len(goals)} compared numbers of the live run are within {100 * GOAL:.0f} % of the simulation of "
                 f"the same requests; the largest difference is {100 * worst:.1f} %.")  # fmt: skip
     names = ", ".join(f"{row['name']} of {row['scaler']}" for row in outside)
-    return (f"{len(goals) - len(outside)} of {len(goals)} compared numbers of the live run are within {100 * GOAL:.0f} % "
-            f"of the simulation of the same requests; outside: {names}.")  # fmt: skip
+    inside = f"{len(goals) - len(outside)} of {len(goals)} compared numbers of the live run"
+    return f"{inside} are within {100 * GOAL:.0f} % of the simulation of the same requests; outside: {names}."
+
+
+def _ms(simulated_s: Floats, q: float, speed: float) -> float:
+    """A quantile as milliseconds of wall time; NaN of nothing."""
+    return 1e3 * float(np.quantile(simulated_s, q)) / speed if len(simulated_s) else math.nan

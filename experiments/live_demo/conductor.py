@@ -1,4 +1,4 @@
-"""Starts the toy service, its Prometheus, the loop and the clients; lets a load pass; ends everything, come what may."""
+"""Starts toy service, Prometheus, loop and clients; lets a load pass; ends everything, come what may."""
 
 from __future__ import annotations
 
@@ -93,8 +93,8 @@ async def play(demo: Demo, scaler: str, folder: Path) -> Played:
         await _finish(client, loop)
     _tidy(folder)
     decisions = read_decisions(folder / "audit.jsonl")
-    return Played(scaler, folder.name, read_requests(folder / "requests.csv"), fleet_log, cost_usd, books.churn, books.started,
-                  books.late, books.failed, decisions, restarts, books.law.usd_per_s)  # fmt: skip
+    return Played(scaler, folder.name, read_requests(folder / "requests.csv"), fleet_log, cost_usd, books.churn,
+                  books.started, books.late, books.failed, decisions, restarts, books.law.usd_per_s)  # fmt: skip
 
 
 async def toy_service(demo: Demo, children: Children, stack: AsyncExitStack, host: str = HOST, port: int = 0
@@ -164,8 +164,9 @@ class _Run:
 
     def _tell(self, now_s: float) -> None:
         fleet = self.control.books.fleet()
-        self.demo.tell(f"  {self.scaler}: {_clock(now_s)} of {_clock(self.end_s)}, {fleet.ready[0]} ready, {fleet.pending[0]} "
-                       f"starting, {self.control.books.cost_usd(now_s):.2f} USD")  # fmt: skip
+        when = f"{_clock(now_s)} of {_clock(self.end_s)}"
+        self.demo.tell(f"  {self.scaler}: {when}, {fleet.ready[0]} ready, {fleet.pending[0]} starting, "
+                       f"{self.control.books.cost_usd(now_s):.2f} USD")  # fmt: skip
 
 
 async def _metrics(demo: Demo, children: Children, control: Control, folder: Path) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -13,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from experiments.live_demo.children import Child, Children
+from experiments.live_demo.children import Children
 from experiments.live_demo.client import Client, Sent
 from experiments.live_demo.conductor import Demo, toy_service
 

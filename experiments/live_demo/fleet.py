@@ -193,7 +193,9 @@ def averages(log: Sequence[tuple[float, int, int, int, int]], edges_s: Floats) -
 def fleet_law(spec: ClusterSpec) -> FleetLaw:
     """The law of a scenario. ScenarioError where the toy service cannot play it."""
     if len(spec.pools) != 1 or spec.pools[0].slots_per_node != 1 or spec.pools[0].spot:
-        raise ScenarioError("the toy service has one pool of on-demand nodes with one replica each; choose such a scenario")
+        raise ScenarioError(
+            "the toy service has one pool of on-demand nodes, a replica on each; choose such a scenario"
+        )
     pool = spec.pools[0]
     cold, warm = pool.profile.cold, pool.profile.warm
     if not pool.profile.batching or len(cold) + len(warm) > 2:
@@ -204,6 +206,6 @@ def fleet_law(spec: ClusterSpec) -> FleetLaw:
 
 def _constant(law: DelayLaw) -> float:
     if law.p95_s > law.median_s:
-        raise ScenarioError(f"a start-up of {law.median_s:g} to {law.p95_s:g} s; the toy service's are always the same: "
+        raise ScenarioError(f"a start-up of {law.median_s:g} to {law.p95_s:g} s; those of the toy are always the same: "
                             "give p95_s the value of median_s")  # fmt: skip
     return law.median_s

@@ -1,6 +1,7 @@
-"""The live loop of the demo as a process: `serve`, in simulated seconds. Hears `begin MONOTONIC_S` when the load begins.
+"""The live loop of the demo as a process: `serve`, in simulated seconds.
 
-A loop that is started again after it died goes on where its audit log ends.
+Hears `begin MONOTONIC_S` when the load begins. A loop that is started again after it died goes on where its audit log
+ends.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def main(told: dict[str, Any]) -> None:
     """Decide until told to end."""
     to_stderr(logging.INFO)
     scenario = load_scenario(Path(told["scenario"]), check_reference=False)
-    plan = Plan(checked(LiveConfig, told["config"], "live-demo"), scenario.limits, scenario.cluster.interval_s, "live-demo")
+    config = checked(LiveConfig, told["config"], "live-demo")
+    plan = Plan(config, scenario.limits, scenario.cluster.interval_s, "live-demo")
     clock = AcceleratedClock(told["speed"], told["began_s"])
     live = assembled(plan, clock, told["metrics"])
     heard = _listen(clock)

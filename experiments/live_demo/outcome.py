@@ -46,7 +46,7 @@ def live_result(played: Played, recorded: Recorded, scenario: Scenario, seed: in
     """Attainment over arrivals, latencies as the clients saw them, cost by the books of the fleet."""
     spec, known, columns = scenario.cluster, scenario.limits, played.requests
     intervals = int(recorded.load.duration_s / spec.interval_s + 1e-9)
-    edges = np.arange(intervals + 1) * spec.interval_s
+    edges: Floats = np.arange(intervals + 1, dtype=np.float64) * spec.interval_s
     ttft, tpot, e2e = latencies(columns)
     slo = spec.slo
     met = (ttft <= slo.ttft_s + columns["prompt_tokens"] / slo.ttft_tokens_per_s) & (tpot <= slo.tpot_s)
@@ -55,8 +55,8 @@ def live_result(played: Played, recorded: Recorded, scenario: Scenario, seed: in
     fleet = averages(played.fleet_log, edges)
     count = np.bincount(arrived_in, minlength=intervals).astype(np.float64)
     hours = intervals * spec.interval_s / 3600.0
-    series = {
-        "t_s": edges[:-1], "arrived": count, "missed": np.bincount(arrived_in, ~met, intervals),
+    series: dict[str, Floats] = {
+        "t_s": edges[:-1], "arrived": count, "missed": np.bincount(arrived_in, ~met, intervals).astype(np.float64),
         "ttft_mean_s": _means(columns["first_s"], ttft, edges, served),
         "tpot_mean_s": _means(columns["end_s"], tpot, edges, served & (columns["output_tokens"] > 1)),
         "need": need_series(recorded.load, spec, known)[:intervals],
@@ -82,7 +82,8 @@ def latencies(columns: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
     ttft = np.where(served, columns["first_s"] - columns["arrival_s"], np.inf)
     more = columns["output_tokens"] - 1.0
     tpot = np.full(len(ttft), np.inf)
-    tpot[served] = np.where(more > 0, columns["end_s"] - columns["first_s"], 0.0)[served] / np.maximum(more, 1.0)[served]
+    decoded_s = np.where(more > 0, columns["end_s"] - columns["first_s"], 0.0)
+    tpot[served] = decoded_s[served] / np.maximum(more, 1.0)[served]
     return ttft, tpot, np.where(served, columns["end_s"] - columns["arrival_s"], np.inf)
 
 
@@ -115,4 +116,5 @@ def target_series(decisions: Sequence[Mapping[str, Any]], edges: Floats) -> Floa
 def _means(at_s: Floats, values: Floats, edges: Floats, chosen: Any) -> Floats:
     total, _ = np.histogram(at_s[chosen], edges, weights=values[chosen])
     count, _ = np.histogram(at_s[chosen], edges)
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    found: Floats = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    return found

@@ -1,4 +1,4 @@
-"""One replica of the toy service: the oracle's replica, led through time by whoever asks. Knows no HTTP and no clock."""
+"""One replica of the toy service: that of the oracle, led through time by whoever asks. Knows no HTTP, no clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from rlscale.sim.laws import iteration_s
-from rlscale.sim.naive import Job, Lifetime, Oracle, Server
+from rlscale.sim.naive import Job, Lifetime, Oracle, Replica, Server
 from rlscale.types import IterationLaw, ServiceProfile
 
 What = Literal["first", "finished", "gave up"]
@@ -78,17 +78,18 @@ class ToyReplica(Oracle):
     @property
     def running(self) -> int:
         """Requests that hold a seat."""
-        return self._replica.outstanding - self.waiting
+        return int(self._replica.outstanding) - self.waiting
 
     @property
     def memory(self) -> float:
         """Share of the KV memory in use, 0 to 1."""
         replica = self._replica
-        held = sum(job.prompt + job.made for job in replica.decoding) + sum(job.to_process for job in replica.prefilling)
-        return min(1.0, held / replica.server.kv_capacity_tokens)
+        held = sum(job.prompt + job.made for job in replica.decoding)
+        held += sum(job.to_process for job in replica.prefilling)
+        return min(1.0, float(held / replica.server.kv_capacity_tokens))
 
     @property
-    def _replica(self) -> Any:
+    def _replica(self) -> Replica:
         return self.replicas[0]
 
     # --- what the oracle tells

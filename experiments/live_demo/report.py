@@ -26,8 +26,8 @@ from experiments.svg import Styles
 LATENCIES = ("ttft", "tpot", "e2e")
 COLUMNS = ("scaler", "measure", "unit", "simulated", "live", "error", "goal", "within")
 NOTE = ("The toy replicas obey the simulator's own iteration law. What this comparison checks is everything around it: "
-        "processes, HTTP, clocks, metrics, the loop, its shields and its orders. It says nothing about how well the law "
-        "describes a GPU.")  # fmt: skip
+        "processes, HTTP, clocks, metrics, the loop, its shields and its orders. It says nothing about how well the "
+        "law describes a GPU.")  # fmt: skip
 
 
 def compare(out: Path, demo: Demo, pairs: Sequence[Pair], began: datetime, seed: int) -> None:
@@ -96,7 +96,8 @@ def html(results: Mapping[str, Any]) -> str:
     environment.filters.update({"value": shown, "signed": signed, "kept": kept})
     labels = [label for run in runs for label in run["labels"]]
     return environment.get_template("report.html.j2").render(
-        **results, svg={name: Markup(styles.shortened(text)) for name, text in drawn.items()}, figure_style=Markup(styles.css()),
+        **results, svg={name: Markup(styles.shortened(text)) for name, text in drawn.items()},
+        figure_style=Markup(styles.css()),
         style=Markup((files("experiments") / "report.css").read_text()), colours=palette.css(),
         swatch=partial(palette.swatch, looks), swatches=palette.swatches(looks, labels), labels=labels,
     )  # fmt: skip
@@ -104,12 +105,13 @@ def html(results: Mapping[str, Any]) -> str:
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The same as text."""
-    demo, lines = results["live_demo"], ["# Live demo: simulated and live side by side", "", results["verdict"], "", results["note"], ""]
-    lines += [f"{demo['requests']} requests in {demo['minutes']:g} simulated minutes, played {demo['speed']:g} times as fast on "
-              f"{results['provenance']['cores']} cores; metrics by {demo['metrics']}, scraped every "
-              f"{1e3 * demo['scrape_wall_s']:.0f} ms.", ""]  # fmt: skip
+    demo = results["live_demo"]
+    played = f"{demo['requests']} requests in {demo['minutes']:g} simulated minutes, {demo['speed']:g} times as fast"
+    scraped = f"metrics by {demo['metrics']}, scraped every {1e3 * demo['scrape_wall_s']:.0f} ms"
+    lines = ["# Live demo: simulated and live side by side", "", results["verdict"], "", results["note"], "",
+             f"{played}, on {results['provenance']['cores']} cores; {scraped}.", ""]  # fmt: skip
     for run in results["runs"]:
-        lines += [f"## {run['scaler']}", "", "| | simulated | live | live / simulated − 1 | goal |", "|---|---:|---:|---:|---|"]
+        lines += [f"## {run['scaler']}", "", "| | simulated | live | difference | 15 % |", "|---|---:|---:|---:|---|"]
         lines += [f"| {row['name']} | {shown(row['simulated'], row['unit'])} | {shown(row['live'], row['unit'])} | "
                   f"{signed(row['error'])} | {kept(row['within'])} |" for row in results["rows"]
                   if row["scaler"] == run["scaler"]]  # fmt: skip
@@ -119,13 +121,16 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 def kept_time(plumbing: Mapping[str, Any]) -> str:
     """The machinery in a sentence."""
-    return (f"{plumbing['http_per_s']:.0f} HTTP requests per second of wall time; {plumbing['decisions']:.0f} of "
-            f"{plumbing['decisions_expected']:.0f} decisions, 99 % of them at most {plumbing['decision_late_p99_ms']:.0f} ms late, on "
-            f"metrics {plumbing['metrics_age_mean_s']:.1f} simulated seconds old on average; requests sent "
-            f"{plumbing['sent_late_p50_ms']:.1f} ms late (median; p99 {plumbing['sent_late_p99_ms']:.1f} ms). Both worlds had the "
-            f"same target in {100 * plumbing['same_target_share']:.0f} % of the intervals; the mean difference is "
-            f"{plumbing['target_difference']:.2f} replicas. Replicas up late: {plumbing['late_starts']}, died: "
-            f"{plumbing['replicas_died']}, restarts of the loop: {plumbing['loop_restarts']}.")  # fmt: skip
+    p = plumbing
+    return (
+        f"{p['http_per_s']:.0f} HTTP requests per second of wall time; {p['decisions']:.0f} of "
+        f"{p['decisions_expected']:.0f} decisions, 99 % at most {p['decision_late_p99_ms']:.0f} ms late, on metrics "
+        f"{p['metrics_age_mean_s']:.1f} simulated seconds old on average; requests sent "
+        f"{p['sent_late_p50_ms']:.1f} ms late (median; p99 {p['sent_late_p99_ms']:.1f} ms). Both worlds had the same "
+        f"target in {100 * p['same_target_share']:.0f} % of the intervals; the mean difference is "
+        f"{p['target_difference']:.2f} replicas. Replicas up late: {p['late_starts']}, died: {p['replicas_died']}, "
+        f"restarts of the loop: {p['loop_restarts']}."
+    )
 
 
 def shown(value: float | None, unit: str) -> str:
@@ -140,7 +145,7 @@ def shown(value: float | None, unit: str) -> str:
 
 def signed(value: float | None) -> str:
     """A relative difference."""
-    return "–" if value is None else f"{100 * value:+.1f} %"
+    return "-" if value is None else f"{100 * value:+.1f} %"
 
 
 def kept(within: bool | None) -> str:

@@ -51,8 +51,8 @@ class Rest:
     def fleet(self) -> Fleet:
         """The fleet now."""
         told = self._asked("GET", None)
-        counts = [self._counts(told, name) for name in COUNTS]
-        return Fleet(*counts, draining=self._counts(told, "draining") if "draining" in told else ())
+        ready, pending, target = (self._counts(told, name) for name in COUNTS)
+        return Fleet(ready, pending, target, self._counts(told, "draining") if "draining" in told else ())
 
     def order(self, target: tuple[int, ...]) -> None:
         """Have so many replicas."""
@@ -78,8 +78,9 @@ class Rest:
         return told
 
     def _counts(self, told: dict[str, Any], name: str) -> tuple[int, ...]:
-        value = told.get(name)
-        if not (isinstance(value, list) and len(value) == self._pools and all(type(n) is int and n >= 0 for n in value)):
+        value: Any = told.get(name)
+        plain = isinstance(value, list) and all(type(count) is int and count >= 0 for count in value)
+        if not plain or len(value) != self._pools:
             raise BackendError(f"{self._url}: answered {name} {value!r:.80}; expected {self._pools} counts")
         return tuple(value)
 

@@ -83,7 +83,7 @@ class Scraped:
             self._thread.start()
         kept = list(self._kept)
         if not kept:
-            raise MetricsError(f"none of {len(self._pages)} pages answered; expected those of vLLM: do metrics.urls fit?")
+            raise MetricsError(f"none of {len(self._pages)} pages answered; expected vLLM's: do metrics.urls fit?")
         return reading_of_scrapes(kept, self._slo, self._pools)
 
     def close(self) -> None:
@@ -137,7 +137,8 @@ def parsed(text: str) -> Page:
     page: dict[tuple[str, str], float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples if family.name.startswith(PREFIX) else ():
-            key = (sample.name.removeprefix(PREFIX), sample.labels.get("le") or sample.labels.get("finished_reason", ""))
+            label = sample.labels.get("le") or sample.labels.get("finished_reason", "")
+            key = (sample.name.removeprefix(PREFIX), label)
             page[key] = page.get(key, 0.0) + float(sample.value)
     return page
 
@@ -149,7 +150,7 @@ def reading_of_scrapes(kept: Sequence[Scrape], slo: Slo, pools: int) -> Reading:
     there = [page for page in last.pages if page is not None]
     values = {"running": _total(there, GAUGES[0]), "waiting": _total(there, GAUGES[1])}
     memory = [page[(name, "")] for page in there for name in MEMORY if (name, "") in page]
-    share = sum(memory) / len(memory) if memory else math.nan
+    share = math.fsum(memory) / len(memory) if memory else math.nan
     if window_s > 0.0:
         inside = sum(values.values()) - sum(_total([p for p in first.pages if p is not None], name) for name in GAUGES)
         ended = _increase(kept, "request_success_total")
@@ -161,8 +162,8 @@ def reading_of_scrapes(kept: Sequence[Scrape], slo: Slo, pools: int) -> Reading:
         held = histograms.pop(name, None)
         if held is not None and held[0].total > 0.0:
             values[name] = held[1] / held[0].total
-    own = (share,) if pools == 1 else ()
-    return reading_of(Told(values, histograms, own, (values["running"],) if pools == 1 else ()), last.at_s, slo, window_s)
+    memory_of, running_of = ((share,), (values["running"],)) if pools == 1 else ((), ())
+    return reading_of(Told(values, histograms, memory_of, running_of), last.at_s, slo, window_s)
 
 
 def _histogram(kept: Sequence[Scrape], bases: Sequence[str]) -> tuple[Buckets, float] | None:
