@@ -15,7 +15,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-slow lint types bench clean
+.PHONY: help setup demo test test-slow test-live lint types bench clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -52,6 +52,32 @@ test: setup  ## the tests, without those that take minutes
 
 test-slow: setup  ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
+
+# Servers and clients of other languages; what cannot be had is said, and its tests are skipped with the reason.
+LIVE_EXTRAS := live,keda
+LIVE_PACKAGES := grpcio-tools
+LIVE_DEBIAN := prometheus nodejs npm
+
+test-live: setup  ## the tests with real servers; installs Prometheus, Node and the extras first
+	$(PIP) --editable '.[$(LIVE_EXTRAS)]' $(LIVE_PACKAGES) --constraint constraints.txt
+	@$(get-servers)
+	@$(get-node-packages)
+	$(RUN) -m pytest tests/live -m live
+
+define get-servers
+command -v prometheus >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || { \
+	test "$$(id -u)" = 0 && command -v apt-get >/dev/null && echo "installing $(LIVE_DEBIAN)" && \
+	timeout 600 sh -c 'apt-get -qq update && for name in $(LIVE_DEBIAN); do \
+		command -v "$$(echo $$name | sed s/nodejs/node/)" >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $$name || exit 1; done' \
+		>$(VENV)/servers.log 2>&1; \
+} || echo "not all of $(LIVE_DEBIAN): tests that need the others will be skipped; see $(VENV)/servers.log"
+endef
+
+define get-node-packages
+command -v npm >/dev/null && npm ci --prefix tests/live/keda --ignore-scripts --no-audit --no-fund --silent \
+	|| echo "no npm packages: the tests of the KEDA client will be skipped"
+endef
 
 lint: setup  ## ruff: rules and format
 	$(RUN) -m ruff check .

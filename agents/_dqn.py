@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,11 @@ def build(
     model.double, model.squash = settings.double, settings.squash
     model.coins = np.random.default_rng([seed, 3])
     return model
+
+
+def load(path: Path) -> BatchDQN:
+    """A model out of an archive: the pickles in it run, so only your own."""
+    return BatchDQN.load(path, device="cpu")
 
 
 def network(model: DQN, settings: DqnSettings) -> Network:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -44,6 +45,11 @@ def build(
             head.bias[offset + start] += settings.start_bias
             offset += size
     return model
+
+
+def load(path: Path) -> PPO:
+    """A model out of an archive: the pickles in it run, so only your own."""
+    return PPO.load(path, device="cpu")
 
 
 def network(model: PPO, settings: PpoSettings) -> Network:

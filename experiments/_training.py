@@ -25,8 +25,9 @@ from experiments.run_folder import RunFolder
 from experiments.training_features import fit_statistics
 from rlscale.actions import ActionMap, action_map
 from rlscale.errors import PolicyError
+from rlscale.manifest import STATISTICS
 from rlscale.network import Network
-from rlscale.policy_folder import STATISTICS, save_policy
+from rlscale.policy_folder import save_policy
 
 BUILD: dict[str, Any] = {"ppo": _ppo.build, "dqn": _dqn.build}
 NETWORK: dict[str, Callable[..., Network]] = {"ppo": _ppo.network, "dqn": _dqn.network}
@@ -258,7 +259,7 @@ class _Training:
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)
         save_policy(target, progress.best, self.actions, len(scenario.cluster.pools), scenario.cluster.interval_s,
-                    about)  # fmt: skip
+                    about, scenario.limits)  # fmt: skip
 
 
 def _take_over(model: Any, path: Path) -> None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from experiments.calibrate_prometheus_scenario import HEAD_S, Windows
 from experiments.compare import compare
-from experiments.study import MULTIPLIERS, POLICY, Study, outside, parse_study
+from experiments.study import MULTIPLIERS, Study, parse_study
 from rlscale.errors import ScenarioError, nearest
 from rlscale.loop import need_series
 from rlscale.registry import scan
+from rlscale.scalers import POLICY, scaler_kind
 from rlscale.scenario import Scenario
 from rlscale.types import ScalerKind
 
@@ -126,7 +127,7 @@ def _between(ends: tuple[float, float], form: str) -> str:
 def _entry(name: str, kinds: dict[str, ScalerKind], scenario: Scenario, count: int) -> dict[str, Any]:
     if name.startswith(POLICY):
         return {"name": name, "knob": _thinned(MULTIPLIERS, count)}
-    kind = outside(name) if ":" in name else kinds.get(name)
+    kind = scaler_kind(name) if ":" in name else kinds.get(name)
     if kind is None:
         raise ScenarioError(f"--scalers: unknown scaler '{name}'; {nearest(name, kinds)}")
     entry: dict[str, Any] = {"name": name, "upstream": False}

@@ -178,9 +178,9 @@ def code_digest() -> str:
 
 
 def folder_digest(path: Path) -> str:
-    """Digest of the files of a policy folder."""
+    """Digest of the files of a policy folder, or of an exported policy of one file."""
     digest = hashlib.sha256()
-    for item in sorted(path.rglob("*")):
+    for item in [path, *sorted(path.rglob("*"))]:
         if item.is_file():
             digest.update(item.name.encode() + b"\0" + item.read_bytes())
     return digest.hexdigest()[:16]

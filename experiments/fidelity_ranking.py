@@ -74,10 +74,13 @@ def run(args: argparse.Namespace) -> None:
     folder.open({"scenarios": names, "scalers": args.scalers, "seeds": args.seeds, "code": code}, args.resume)
     failures: list[Failure[Run]] = []
     rows, ranks = [], []
+    refusing: dict[str, list[str]] = {}
     with kept_workers():
         for name in names:
+            able = [scaler for scaler in args.scalers if can_scale(scaler, name)]
+            refusing |= {name: [scaler for scaler in args.scalers if scaler not in able]}
             tried = [Run(name, scaler, value, "fluid", "train", TRAIN_SEED, code)
-                     for scaler in args.scalers for value in knob_values(scaler)]  # fmt: skip
+                     for scaler in able for value in knob_values(scaler)]  # fmt: skip
             failures += missing(tried, folder, args.workers, f"{name}, settings")
             chosen = best(tried, folder)
             seeds = range(args.seeds)
@@ -91,11 +94,17 @@ def run(args: argparse.Namespace) -> None:
                   flush=True)  # fmt: skip
     about = {"provenance": {**provenance(started, {"test": args.seeds}), "code": code}, "ranks": ranks,
              "left_out": LEFT_OUT if args.scenarios is None else {}, "goal": TARGET,
+             "refusing": {name: scalers for name, scalers in refusing.items() if scalers},
              "failures": [f"{one.cell.scenario}, {one.cell.scaler}: {one.error}" for one in failures]}  # fmt: skip
     write_csv(folder.path / "scores.csv", rows, list(rows[0]))
     write_text(folder.path / "report.md", report(about, rows))
     write_json(folder.path / RESULTS, about)
     print(report(about, rows))
+
+
+def can_scale(scaler: str, name: str) -> bool:
+    """Whether it knows prefill and decode pools, where a scenario has them."""
+    return not sources.base(name).cluster.has_roles or get("agents", "SCALERS", scaler, "scaler").roles
 
 
 def knob_values(scaler: str) -> tuple[float | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,8 +34,20 @@ def report(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
             f"{rank['tau_of_all']:.3f} | {names} |"
         )
     lines += ["", *(f"Left out: {name}, because it {why}." for name, why in about["left_out"].items())]
-    lines += [*(f"Failed: {text}" for text in about["failures"]), "", "## Every scaler", "", *_table(rows)]
+    lines += [f"{', '.join(scalers)} cannot scale the prefill and decode pools of {name}."
+              for name, scalers in about["refusing"].items()]  # fmt: skip
+    lines += [*(f"Failed: {text}" for text in about["failures"]), "", *_swaps(ranks), "## Every scaler", "",
+              *_table(rows)]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _swaps(ranks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who is in the pairs that swap, the most frequent first."""
+    counts = Counter(name for rank in ranks for pair in rank["swapped"] for name in pair)
+    if not counts:
+        return []
+    named = ", ".join(f"{name} in {count}" for name, count in counts.most_common())
+    return ["## Who swaps", "", f"Of the {sum(counts.values()) // 2} pairs that swap: {named}.", ""]
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:

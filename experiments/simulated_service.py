@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class SimulatedService:
             raise MetricsError("injected: metrics are down")
         seen = self._seen
         assert seen is not None, "wait comes first"
-        values = {name: float(getattr(seen, name)) for name in SAID}
+        values: dict[str, Any] = {name: float(getattr(seen, name)) for name in SAID}
         return Reading(self.unix_s() - seen.age_s, **values, memory=tuple(seen.memory_occupancy.tolist()),
                        replicas=tuple(seen.ready_at_scrape.tolist()))  # fmt: skip
 

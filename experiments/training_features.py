@@ -14,14 +14,14 @@ from rlscale.policy import preferred
 from rlscale.scenario import Scenario
 from rlscale.types import Floats
 
-LOADS, WINDOWS = 8, 4  # training loads, and windows of each
-WINDOW_S = 3 * 3600.0  # with 32 of them, every hour of the day comes four times
+LOADS = 32  # a window of each: days differ more than the hours of one do
+WINDOW_S = 3 * 3600.0  # every hour of the day comes four times
 
 
 def fit_statistics(
     scenario: Scenario, network: Network, actions: ActionMap, engine: str = "fluid"
 ) -> FeatureStatistics:
-    """Roll the policy over windows of training loads, all at once, and fit the features that its network was given."""
+    """Roll the policy over windows of training loads, all at once, and fit the features that its network saw."""
     return fit(*training_features(scenario, network, actions, engine))
 
 
@@ -30,14 +30,13 @@ def training_features(
 ) -> tuple[NDArray[np.float32], tuple[str, ...], Floats]:
     """(rows, inputs) load after load, their names, and how far each can move."""
     loads = [scenario.sample_load("train", seed) for seed in range(LOADS)]
-    spec, rows = scenario.cluster, np.arange(LOADS * WINDOWS)
+    spec, rows = scenario.cluster, np.arange(LOADS)
     whole = min(int(load.duration_s / spec.interval_s + 1e-9) for load in loads)
     intervals = max(4, min(whole, round(WINDOW_S / spec.interval_s)))
     batch = ClusterBatch(scenario, loads, len(rows), actions, engine=engine)
-    which, window = np.divmod(rows, WINDOWS)
-    share = (window + which / LOADS) / WINDOWS  # of a load, at which a window begins: no two at one time of day
-    first = (share * (whole - intervals)).astype(np.int64) * spec.substeps
-    batch.begin(rows, which, first, rows.astype(np.uint64), np.full(len(rows), intervals))
+    # The golden ratio spreads the windows over the day in either half of them.
+    first = (rows * 0.6180339887498949 % 1.0 * (whole - intervals)).astype(np.int64) * spec.substeps
+    batch.begin(rows, rows, first, rows.astype(np.uint64), np.full(len(rows), intervals))
     sizes, state = actions.sizes(batch.world.pools), network.start(len(rows))
     seen = np.empty((len(rows), intervals, network.inputs), np.float32)
     features = batch.look()

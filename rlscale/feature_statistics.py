@@ -15,6 +15,7 @@ from rlscale.types import Floats
 TAIL = 0.001  # share of the rows beyond either end of a range
 USUAL = 0.99  # share of the training rows that are within the usual distance
 LEAST_SCALE = 0.02  # of what a feature can take: one that never moved in training must not cry at a rounding error
+CALENDAR = ("day_sin", "day_cos", "week_sin", "week_cos")  # a Saturday is no fault of the service
 ARRAYS = ("low", "high", "mean", "std", "scale")
 MOST = 10.0  # scales, beyond which farther is no farther
 
@@ -70,6 +71,7 @@ class FeatureStatistics:
 def fit(features: NDArray[Any], names: Sequence[str], span: Floats) -> FeatureStatistics:
     """Statistics of training rows, (n, F), day after day; `span` (F,) is how far each feature can move at all.
 
+    The calendar counts as covered: what a time unseen in training brings with it, the other features show.
     The usual distance is cross-fitted: each half of the rows against the ranges of the other, so that a new day of the
     same kind counts as usual. Raises PolicyError below 4 rows.
     """
@@ -78,8 +80,10 @@ def fit(features: NDArray[Any], names: Sequence[str], span: Floats) -> FeatureSt
         raise PolicyError(f"features of shape {rows.shape}; expected (rows, {len(names)}) with at least 4 rows")
     mean, std = rows.mean(axis=0), rows.std(axis=0)
     scale = np.maximum(std, LEAST_SCALE * np.asarray(span, np.float64))
+    rows = np.where(np.isin(names, CALENDAR), 0.0, rows)
     low, high = np.quantile(rows, [TAIL, 1.0 - TAIL], axis=0)
     usual = float(np.quantile(_cross_fitted(rows, scale), USUAL))
+    low, high = (np.where(np.isin(names, CALENDAR), sign * span, end) for sign, end in ((-1.0, low), (1.0, high)))
     return FeatureStatistics(tuple(names), low, high, mean, std, scale, usual, len(rows))
 
 

@@ -1,9 +1,9 @@
-"""A trained network as a scaler: features, numpy forward pass, action map. Knows no files and no training."""
+"""A trained model as a scaler: features, forward pass, action map. Knows no files and no training."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,26 @@ from rlscale.actions import ActionMap
 from rlscale.decide import blind, hold, positive
 from rlscale.feature_statistics import FeatureStatistics
 from rlscale.features import FeatureExtractor
-from rlscale.network import Network
+from rlscale.network import Array, State
 from rlscale.types import Decision, Floats, Observation, ScalingLimits
+
+
+class Model(Protocol):
+    """Rows of features to rows of outputs: a network, an exported file, a tree."""
+
+    @property
+    def inputs(self) -> int:
+        """Features it takes, from the front."""
+
+    @property
+    def outputs(self) -> int:
+        """Choices of all dimensions, or 1 for a number."""
+
+    def start(self, rows: int) -> State:
+        """The state before the first observation."""
+
+    def forward(self, features: NDArray[Any], state: State = ()) -> tuple[Array, State]:
+        """(rows, outputs) for (rows, inputs), and the next state."""
 
 
 class Policy:
@@ -24,7 +42,7 @@ class Policy:
     """
 
     def __init__(
-        self, network: Network, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0,
+        self, network: Model, actions: ActionMap, known: ScalingLimits, interval_s: float, multiplier: float = 1.0,
         statistics: FeatureStatistics | None = None,
     ) -> None:  # fmt: skip
         self.network, self.actions, self.known, self.interval_s = network, actions, known, interval_s
@@ -37,6 +55,7 @@ class Policy:
         """Forget the history."""
         self._features = FeatureExtractor(self.known, self.interval_s)
         self._state = self.network.start(1)
+        self.outputs: NDArray[Any] = np.full(self.network.outputs, np.nan, np.float32)  # of the last decision
 
     def warm_up(self, history_per_s: Floats, history_step_s: float) -> None:
         """Load before the run."""
@@ -56,6 +75,7 @@ class Policy:
         seen = times_demand(seen, self.multiplier)
         features = self._features.push(seen)[:, : self.network.inputs]
         outputs, self._state = self.network.forward(features, self._state)
+        self.outputs = outputs[0]
         why = blind(seen, arrival_per_s=seen.arrival_per_s, waiting=seen.waiting)
         if why:
             return hold(seen, why)

@@ -1,170 +1,186 @@
 """Policy folders: weights as safetensors and a JSON manifest that says what they mean. No pickle, no torch.
 
 The manifest names the features with their ranges, the network, the action map and the digest of every file; a folder
-that differs in any of them from what this code computes is refused with the difference named.
+that differs in any of them from what this code computes is refused with the difference named. `limits.json` beside
+them, where it is there, lets a process serve that knows no scenario.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlscale.actions import ActionMap, described, from_manifest
+from rlscale.actions import ActionMap
+from rlscale.artefact import MIB, new_folder, read_limited
 from rlscale.errors import PolicyError
-from rlscale.feature_statistics import FeatureStatistics
-from rlscale.features import FEATURES
+from rlscale.limits_file import LIMITS, limits_text, load_limits
+from rlscale.manifest import (
+    MANIFEST,
+    MOST_BYTES,
+    SCHEMA,
+    SEAL,
+    actions_of,
+    described_policy,
+    parse_manifest,
+    sealed,
+    statistics_of,
+)
 from rlscale.network import Network
-from rlscale.policy import Policy
+from rlscale.policy import Model, Policy
 from rlscale.types import ScalingLimits
 
-SCHEMA = 2
-WEIGHTS, MANIFEST, SEAL = "policy.safetensors", "manifest.json", "manifest_sha256"
-STATISTICS = "training_features"  # of the features in training; see rlscale.feature_statistics
-NEEDED = ("files", "features", "network", "actions", "pools", "interval_s")
+__all__ = ["LIMITS", "MANIFEST", "SCHEMA", "SEAL", "WEIGHTS", "load_policy", "network_entry",
+           "policy_files", "policy_limits", "read_manifest", "read_model", "save_policy", "sealed"]  # fmt: skip
+
+WEIGHTS, ONNX, TREE = "policy.safetensors", "policy.onnx", "tree.json"
+MOST_WEIGHTS = 64 * MIB  # a hundred times the largest network that is trained here
+# How files begin that are not a policy but look like one: loading them would run what is in them.
+RUNS_CODE = {b"PK\x03\x04": "a zip archive, such as Stable-Baselines3's or torch's", b"\x80": "a pickle"}
+TRAINED = "convert your own with `python -m experiments export FILE.zip --format folder --trust-pickle --out FOLDER`"
 
 
 def save_policy(
-    folder: Path, network: Network, actions: ActionMap, pools: int, interval_s: float, about: Mapping[str, Any]
-) -> None:
+    folder: Path, network: Network, actions: ActionMap, pools: int, interval_s: float, about: Mapping[str, Any],
+    limits: ScalingLimits | None = None,
+) -> None:  # fmt: skip
     """Write a policy folder; it appears under its name only when complete and overwrites nothing.
 
-    `about` is kept in the manifest as it is: algorithm, scenario and its hash, hyper-parameters, versions.
+    `about` is kept in the manifest: algorithm, scenario and its hash, hyper-parameters, versions; what the manifest has
+    no field for goes below `extra`. `limits` become a file beside the weights.
     """
+    with new_folder(folder) as partial:
+        for name, data in policy_files(network, actions, pools, interval_s, about, limits).items():
+            (partial / name).write_bytes(data)
+
+
+def policy_files(
+    network: Network, actions: ActionMap, pools: int, interval_s: float, about: Mapping[str, Any],
+    limits: ScalingLimits | None = None,
+) -> dict[str, bytes]:  # fmt: skip
+    """The files of a policy folder by name, the manifest last."""
     from safetensors.numpy import save
 
-    if folder.exists():
-        raise PolicyError(f"{folder} exists; give another name, nothing is overwritten")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        arrays = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in network.tensors.items()}
-        data = save(arrays)
-        (partial / WEIGHTS).write_bytes(data)
-        manifest = {
-            "schema": SCHEMA,
-            "files": {WEIGHTS: hashlib.sha256(data).hexdigest()},
-            "network": {"kind": network.kind, "activation": network.activation, "outputs": network.outputs,
-                        "shapes": {name: list(value.shape) for name, value in arrays.items()}},
-            "normalisation": "frozen mean and standard deviation, in the weights"
-            if "normalise.mean" in arrays else "none: features are ratios within their ranges",
-            "features": features_here()[: network.inputs],
-            "actions": described(actions),
-            "pools": pools,
-            "interval_s": interval_s,
-            **about,
-        }  # fmt: skip
-        (partial / MANIFEST).write_text(json.dumps(sealed(manifest), indent=2) + "\n")
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    arrays = {name: np.ascontiguousarray(value, dtype=np.float32) for name, value in network.tensors.items()}
+    files = {WEIGHTS: bytes(save(arrays))}
+    if limits is not None:
+        files[LIMITS] = limits_text(limits, about.get("scenario"), about.get("scenario_hash")).encode()
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = described_policy(actions, network.inputs, pools, interval_s, network_entry(network), digests, about)
+    return {**files, MANIFEST: (json.dumps(manifest, indent=2) + "\n").encode()}
+
+
+def network_entry(network: Network) -> dict[str, Any]:
+    """What a manifest says of a network."""
+    shapes = {name: list(value.shape) for name, value in network.tensors.items()}
+    return {"kind": network.kind, "activation": network.activation, "outputs": network.outputs, "shapes": shapes}
 
 
 def load_policy(path: str | Path, known: ScalingLimits, multiplier: float = 1.0) -> Policy:
-    """A policy folder as a scaler; anything missing, altered or made for other features or pools is refused."""
-    folder = Path(path)
-    manifest = read_manifest(folder)
+    """A policy folder, an exported `.onnx` or an exported tree as a scaler.
+
+    Anything missing, altered or made for other features or pools is refused, and so is whatever would run code.
+    """
+    manifest, model, where = read_model(Path(path))
     pools = len(known.min_replicas)
     if manifest["pools"] != pools:
-        raise PolicyError(f"{folder / MANIFEST}: trained on {manifest['pools']} pools, this cluster has {pools}; "
+        raise PolicyError(f"{where}: trained on {manifest['pools']} pools, this cluster has {pools}; "
                           "train on a scenario with as many")  # fmt: skip
-    network, actions = _network(folder, manifest), _actions(folder, manifest)
-    if network.outputs != max(1, sum(actions.sizes(pools))):
-        raise PolicyError(f"{folder / MANIFEST}: the network has {network.outputs} outputs, the action map "
-                          f"{max(1, sum(actions.sizes(pools)))}; copy the folder again")  # fmt: skip
-    return Policy(network, actions, known, float(manifest["interval_s"]), multiplier, _statistics(folder, manifest))
+    actions = actions_of(manifest, where)
+    wanted = max(1, sum(actions.sizes(pools)))
+    if model.outputs != wanted:
+        raise PolicyError(f"{where}: the network has {model.outputs} outputs, the action map {wanted}; "
+                          "copy the folder again")  # fmt: skip
+    return Policy(model, actions, known, float(manifest["interval_s"]), multiplier, statistics_of(manifest, where))
+
+
+def read_model(place: Path) -> tuple[dict[str, Any], Model, Path]:
+    """Manifest and model of a policy, and the file that says what they are."""
+    place = _file_of(place)
+    if place.name == MANIFEST:
+        manifest = read_manifest(place.parent)
+        return manifest, _network(place.parent, manifest), place
+    if place.suffix == ".onnx":
+        from rlscale.policy_onnx import read_onnx
+
+        return *read_onnx(place), place
+    from rlscale.policy_tree import read_tree
+
+    return *read_tree(place), place
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The checked manifest of a policy folder."""
     path = folder / MANIFEST
-    try:
-        manifest = json.loads(_bytes(path))
-    except ValueError as error:
-        raise PolicyError(f"{path}: not JSON ({error}); copy the folder again") from None
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA:
-        got = manifest.get("schema") if isinstance(manifest, dict) else type(manifest).__name__
-        raise PolicyError(f"{path}: schema {got!r}, expected {SCHEMA}; train anew with this version")
-    if sealed(manifest)[SEAL] != manifest.get(SEAL):
-        raise PolicyError(f"{path}: changed after it was written; copy the folder again or train anew")
-    lacking = [key for key in NEEDED if key not in manifest]
-    if lacking:
-        raise PolicyError(f"{path}: no {', '.join(lacking)}; copy the folder again")
-    _same_features(path, manifest["features"])
+    manifest = parse_manifest(_bytes(path, MOST_BYTES), path)
+    names = sorted(manifest["files"])
+    if WEIGHTS not in names or not set(names) <= {WEIGHTS, LIMITS}:
+        raise PolicyError(f"{path}: names the files {names}; expected {WEIGHTS}, and {LIMITS} or not; "
+                          "copy the folder again")  # fmt: skip
     return manifest
 
 
-def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with the digest of all of its other fields."""
-    rest = {key: value for key, value in manifest.items() if key != SEAL}
-    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
-    return rest | {SEAL: hashlib.sha256(text.encode()).hexdigest()}
+def policy_limits(path: str | Path) -> ScalingLimits:
+    """The limits that lie beside a policy, in the file that its manifest names where it has one."""
+    place = _file_of(Path(path))
+    digest = read_manifest(place.parent)["files"].get(LIMITS) if place.name == MANIFEST else None
+    if not (place.parent / LIMITS).exists():
+        raise PolicyError(f"{place.parent / LIMITS} is missing; name a scenario, or export the policy anew with "
+                          "`python -m experiments export FOLDER --format folder --out NEW`")  # fmt: skip
+    return load_limits(place.parent / LIMITS, digest)
 
 
-def features_here() -> list[list[Any]]:
-    """[name, unit, lowest, highest] of every feature, in order, as manifests keep them."""
-    return [list(feature) for feature in FEATURES]
-
-
-def _same_features(path: Path, theirs: Any) -> None:
-    ours = features_here()
-    if theirs and theirs == ours[: len(theirs)]:
-        return
-    was, now = ({entry[0]: entry for entry in entries} for entries in (theirs, ours))
-    gone, new = sorted(set(was) - set(now)), sorted(set(now) - set(was))
-    changed = [name for name in was if name in now and was[name] != now[name]]
-    if gone or new:
-        detail = f"only there: {gone or 'none'}, only here: {new or 'none'}"
-    else:
-        detail = f"unit or range of {', '.join(changed)}" if changed else "another order"
-    raise PolicyError(f"{path}: made for other features ({detail}); train anew")
+def _file_of(place: Path) -> Path:
+    """The file that says what a policy is; what would run code is refused by what it begins with."""
+    if place.is_dir():
+        return next((place / name for name in (MANIFEST, ONNX, TREE) if (place / name).exists()), place / MANIFEST)
+    if not place.exists():
+        raise PolicyError(f"{place}: no such file or folder; a policy folder holds {WEIGHTS} and {MANIFEST}")
+    if place.suffix in (".py", ".pyc", ".so"):
+        raise PolicyError(f"{place}: importing a file runs it; name it as module:Scaler if you trust it")
+    if place.is_file():
+        with place.open("rb") as file:
+            head = file.read(4)
+        for magic, what in RUNS_CODE.items():
+            if head.startswith(magic):
+                raise PolicyError(f"{place}: {what}; loading it would run what is in it; {TRAINED}")
+    if place.suffix not in (".onnx", ".json"):
+        raise PolicyError(f"{place}: not a policy; expected a folder, a .onnx file or a tree.json")
+    return place
 
 
 def _network(folder: Path, manifest: Mapping[str, Any]) -> Network:
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     path = folder / WEIGHTS
-    data = _bytes(path)
-    digest, said = hashlib.sha256(data).hexdigest(), str(manifest["files"].get(WEIGHTS))
+    data = _bytes(path, MOST_WEIGHTS)
+    digest, said = hashlib.sha256(data).hexdigest(), str(manifest["files"][WEIGHTS])
     if digest != said:
         raise PolicyError(f"{path}: content {digest[:12]}…, the manifest says {said[:12]}…; "
                           "copy the folder again or train anew")  # fmt: skip
     about = manifest["network"]
     try:
-        return Network(load(data), len(manifest["features"]), int(about["outputs"]), about["kind"], about["activation"])
+        tensors = load(data)
+        other = sorted(name for name, value in tensors.items() if value.dtype != np.float32)
+        if other:
+            raise PolicyError(f"{', '.join(other)} are not of single precision; train anew")
+        return Network(tensors, len(manifest["features"]), int(about["outputs"]), about["kind"], about["activation"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise PolicyError(f"{path}: cannot be read ({type(error).__name__}: {str(error)[:200]}); "
+                          "copy the folder again or train anew") from None  # fmt: skip
     except PolicyError as error:
         raise PolicyError(f"{path}: {error}") from None
 
 
-def _actions(folder: Path, manifest: Mapping[str, Any]) -> ActionMap:
+def _bytes(path: Path, most: int) -> bytes:
     try:
-        return from_manifest(manifest["actions"])
+        return read_limited(path, most, path.parent)
     except PolicyError as error:
-        raise PolicyError(f"{folder / MANIFEST}: {error}") from None
-
-
-def _statistics(folder: Path, manifest: Mapping[str, Any]) -> FeatureStatistics | None:
-    if STATISTICS not in manifest:
-        return None
-    try:
-        found = FeatureStatistics.from_json(manifest[STATISTICS])
-    except PolicyError as error:
-        raise PolicyError(f"{folder / MANIFEST}: {STATISTICS}: {error}") from None
-    names = [entry[0] for entry in manifest["features"]]
-    if list(found.names) != names:
-        raise PolicyError(f"{folder / MANIFEST}: {STATISTICS} are of other features than the network's; train anew")
-    return found
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PolicyError(f"{path}: {error.strerror}; a policy folder holds {WEIGHTS} and {MANIFEST}") from None
+        if path.exists():
+            raise
+        raise PolicyError(f"{error}; a policy folder holds {WEIGHTS} and {MANIFEST}") from None

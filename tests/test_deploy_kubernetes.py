@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kube_contract
 import kube_server as kube
 import pytest
 from kube_cluster import Call, Cluster, pod
@@ -253,3 +255,16 @@ def test_a_missing_client_names_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(__import__("sys").modules, "kubernetes", None)
     with pytest.raises(LiveConfigError, match=r"pip install 'rlscale\[kubernetes\]'"):
         kubernetes_access.caller(Access(kubeconfig="config"))
+
+
+def test_the_server_of_these_tests_keeps_the_contract() -> None:
+    """The very requests that tests/live/test_kubernetes.py sends to a real one."""
+    cluster = Cluster()
+    cluster.add("chat", 3)
+
+    def send(method: str, path: str, body: dict[str, Any] | None, kind: str) -> tuple[int, dict[str, Any]]:
+        text = None if body is None else json.dumps(body).encode()
+        status, _, thing = cluster.handle(method, path, {"content-type": kind}, text)
+        return status, thing
+
+    kube_contract.check(send)

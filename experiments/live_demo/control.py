@@ -18,6 +18,7 @@ from aiohttp import web
 
 from experiments.live_demo.children import Child, Children, bound_socket, served
 from experiments.live_demo.fleet import ALIVE, Books, FleetLaw
+from rlscale.errors import ResultError
 
 TICK_S = 0.02  # wall
 SPARE = 6  # nodes beside the most that are allowed: those that still drain
@@ -145,8 +146,12 @@ class Control:
 
     async def _watch(self, slot: int, worker: Child) -> None:
         """A worker from its start to its end."""
-        await worker.ready()
-        if self._workers.get(slot) is worker:
+        try:
+            await worker.ready()
+        except ResultError:
+            if self._began_s is None:
+                raise  # it will not be better with the next one
+        if self._workers.get(slot) is worker and worker.running:
             self._up.add(slot)
         await worker.process.wait()
         if self._workers.get(slot) is worker:  # its end is news

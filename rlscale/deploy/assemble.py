@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -58,7 +59,7 @@ def assemble(plan: Plan, clock: Clock) -> Live:
             return found
 
         leader = made("leader", config.leader, alone)
-        site = replace(alone, leads=leader.leads)
+        site = replace(alone, leads=leader.leads, last_order_s=getattr(leader, "last_order_s", math.inf))
         backend = made("backend", config.backend, site)
         asked = hasattr(backend, "pages")
         if asked and config.metrics["kind"] != "none":
@@ -73,6 +74,8 @@ def assemble(plan: Plan, clock: Clock) -> Live:
         if state is not None:
             world.restore(state["world"])
         exporter = Exporter(config.service, limits)
+        if hasattr(backend, "metrics"):
+            exporter.backend(backend.metrics)
         scalars = None if config.tensorboard is None else Scalars(config.tensorboard, limits)
         audit = Audit(config.audit.path, int(config.audit.max_mb * 1e6), config.audit.keep)
         opened.pop_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,23 @@ POOL_GAUGES = {
     "rlscale_pending_replicas": "replicas that are on their way",
     "rlscale_shadow_target_replicas": "replicas the shadow wants",
 }
+
+
+class _Told:
+    """What somebody else counts, as a collector."""
+
+    def __init__(self, prom: Any, told: Callable[[], Mapping[tuple[str, tuple[tuple[str, str], ...]], float]]) -> None:
+        self._prom, self._told = prom, told
+
+    def collect(self) -> Iterator[Any]:
+        """A family per name."""
+        families: dict[str, Any] = {}
+        for (name, labels), value in self._told().items():
+            kind = self._prom.core.CounterMetricFamily if name.endswith("_total") else self._prom.core.GaugeMetricFamily
+            names = [label for label, _ in labels]
+            family = families.setdefault(name, kind(name.removesuffix("_total"), name, labels=names))
+            family.add_metric([text for _, text in labels], value)
+        yield from families.values()
 
 
 class Exporter:
@@ -101,6 +118,10 @@ class Exporter:
     def text(self) -> bytes:
         """The page that Prometheus scrapes."""
         return bytes(self._prom.generate_latest(self.registry))
+
+    def backend(self, told: Callable[[], Mapping[tuple[str, tuple[tuple[str, str], ...]], float]]) -> None:
+        """The backend's own metrics, asked for at every scrape: by name and labels."""
+        self.registry.register(_Told(self._prom, told))
 
     def _by_pool(self, gauge: Any, counts: Any) -> None:
         for pool, count in enumerate(counts):

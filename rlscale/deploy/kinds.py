@@ -5,6 +5,7 @@ A kind is a model of its options and a function that builds it from them; it is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module, metadata
@@ -42,6 +43,7 @@ class Site:
     interval_s: float
     clock: Clock
     leads: Callable[[], bool] = lambda: True
+    last_order_s: float = math.inf  # an order begun while leading has to end within it
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,6 +191,11 @@ def _build(options: KubernetesConfig, site: Site) -> KubernetesScale:
     if len(options.targets) != len(site.limits.min_replicas):
         raise LiveConfigError(f"backend.targets: got {len(options.targets)} targets, the scenario has "
                               f"{len(site.limits.min_replicas)} pools; expected one target per pool")  # fmt: skip
+    if options.request_s > site.last_order_s:
+        raise LiveConfigError(
+            f"backend.request_s={options.request_s:g} is above {site.last_order_s:g} s, which is what the leader "
+            "leaves for a last order (lease_duration_s - renew_deadline_s); lower it, or raise lease_duration_s"
+        )
     return KubernetesScale(options, leads=site.leads)
 
 

@@ -116,7 +116,7 @@ def _trusted(settings: Any, access: Access) -> tuple[str, Access, Callable[[], s
 
     def token() -> str:
         # Asking also renews what has expired. The value carries its own "Bearer ".
-        value = settings.get_api_key_with_prefix("authorization") or ""
+        value = settings.auth_settings().get("BearerToken", {}).get("value") or ""
         return _clean(str(value).removeprefix("Bearer "), where) if value else ""
 
     return settings.host, files, token

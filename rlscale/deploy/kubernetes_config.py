@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -78,7 +78,6 @@ class ScaleTarget(Strict):
 class KubernetesConfig(Strict):
     """The backend that writes scale subresources: one target per pool, in the order of the pools."""
 
-    kind: Literal["kubernetes"] = "kubernetes"
     targets: list[ScaleTarget] = Field(min_length=1, max_length=64)
     namespace: str = Field("", pattern=rf"^$|{LABEL}", description="empty: that of the service account or context")
     access: Access = Access()

@@ -190,6 +190,7 @@ class LeaseLeader:
         self._api = Api(who, request_s=config.renew_deadline_s / 2.0)
         self._elector = Elector(self._api, config, namespace, identity, steady_s=steady_s, unix_s=unix_s)
         self._retry_s, self._rng = config.retry_s, rng or random.Random()
+        self.last_order_s = config.margin_s
         self._patience_s = 2.0 * config.renew_deadline_s
         self._stop, self.problem = threading.Event(), ""
         self._thread = threading.Thread(target=self._run, daemon=True, name="lease")
@@ -226,7 +227,12 @@ class LeaseLeader:
             if problem and problem != self.problem:
                 LOG.warning("leader election: %s", problem)
             if led != self._elector.leads():
-                LOG.warning("%s %s", self.identity, "stopped leading" if led else "leads")
+                LOG.log(
+                    logging.WARNING if led else logging.INFO,
+                    "%s %s",
+                    self.identity,
+                    "leads no more" if led else "leads",
+                )
             self.problem = problem
             self._stop.wait(self._retry_s * self._rng.uniform(1.0, 1.2))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rlscale.deploy.base import MetricsError, Reading
 from rlscale.deploy.buckets import Buckets, mean, quantile, share_below
@@ -41,7 +41,7 @@ def reading_of(told: Told, taken_s: float, slo: Slo, window_s: float) -> Reading
             found[f"{name}_p90_s"] = 0.0 if idle else quantile(held, 0.9)
     found["attainment"] = _attainment(told, slo, window_s)
     found |= {name: value for name, value in told.values.items() if name not in ("memory", "replicas")}
-    numbers = {name: _checked(name, value) for name, value in found.items()}
+    numbers: dict[str, Any] = {name: _checked(name, value) for name, value in found.items()}
     memory = tuple(_checked("memory", share) for share in told.memory)
     return Reading(taken_s, **numbers, memory=memory,
                    running_by_pool=tuple(_checked("running", count) for count in told.running_by_pool))  # fmt: skip

@@ -100,6 +100,9 @@ class LiveWorld:
         self.ordered = False
         if not self._may_order():
             self.target = None  # whoever acts decides from what is really ordered
+            withdraw = getattr(self.backend, "withdraw", None)  # a backend that is asked must not tell an old order
+            if withdraw is not None:
+                withdraw()
             return
         try:
             self.backend.order(bounded.target)

@@ -1,7 +1,7 @@
 """Luck as a pure function of (seed, stream, pool, index, interval): counter-based, never stored, never a generator.
 
 No scaler can change it, so all scalers meet the same luck and comparisons are paired; a batch row equals a single
-cluster. Written once and compiled by numba; with NUMBA_DISABLE_JIT=1 the same lines run as plain Python.
+cluster. Written once and compiled by numba; without it the same lines run as plain Python.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
-from rlscale.sim.compiled import keep_kernels_by_source
+from rlscale.sim.compiled import compiler
 
-keep_kernels_by_source()
-kernel = njit(cache=True, error_model="numpy", nogil=True)  # no fastmath: plain Python must agree bit for bit
+kernel = compiler()
 # For the parts of a sub-step: a call passes every array as a dozen scalars, which cost a fifth of the whole kernel.
-inlined = njit(cache=True, error_model="numpy", nogil=True, forceinline=True)
+inlined = compiler(forceinline=True)
 
 COUNTS, NODE_START, REPLICA_START, ANSWERS, SCRAPE_FAILS, SCRAPE_NOISE = 1, 2, 3, 4, 5, 6  # streams
 SUPPLY, WAKE, REPLICA_FAILS, NODE_FAILS, RETURNS = 7, 8, 9, 10, 11

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from rlscale.sim.company import KNOTS
+from rlscale.sim.compiled import PLAIN
 from rlscale.sim.kappa import Kappa
 
 COUNTER_NAMES = (
@@ -158,4 +158,4 @@ NODE_STOPPED, REPLICA_SLEEPS, REPLICA_FAILED, NODE_NOTICED, REPLICA_DRAINS = 7, 
 def records(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Zeroed records; in plain-Python mode with attribute access, which compiled code has anyway."""
     array = np.zeros(shape, dtype)
-    return array.view(np.recarray) if numba.config.DISABLE_JIT else array  # type: ignore[attr-defined]
+    return array.view(np.recarray) if PLAIN else array

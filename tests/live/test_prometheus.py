@@ -182,7 +182,7 @@ def test_every_field_a_restart_and_a_target_that_goes(server_of: Callable[..., S
         assert (seen.waiting, seen.running) == (3.0, 12.0)
         assert seen.memory == pytest.approx((0.5, 0.3))
         assert seen.running_by_pool == (8.0, 4.0)
-        assert seen.dropped_per_s == pytest.approx(0.1 * PER_S, rel=0.1)
+        assert seen.dropped_per_s == pytest.approx(0.1 * PER_S, rel=0.15)
         assert seen.ttft_s == pytest.approx(0.7, rel=0.02)
         assert seen.tpot_s == pytest.approx(0.03, rel=0.02)
         assert seen.ttft_p90_s == pytest.approx(1.0 + 1.5 * 10 / 15, rel=0.05)
@@ -191,7 +191,7 @@ def test_every_field_a_restart_and_a_target_that_goes(server_of: Callable[..., S
         assert seen.attainment == pytest.approx((0.8 + 0.9 - 1.0) / 1.1, abs=0.03)  # a tenth more were dropped
 
         server.stop()
-        with pytest.raises(MetricsError, match="refused"):
+        with pytest.raises(MetricsError, match="cannot be asked"):
             source.read()
         server.start()
         until(lambda: (found := reading(source)) is not None and found.taken_s > seen.taken_s + 1.0)

@@ -1,0 +1,223 @@
+"""Real Ray Serve on loopback: a policy folder drives replicas, a policy that raises is stood in for, a controller that
+is killed goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+
+from rlscale.actions import LEVELS, Headroom
+from rlscale.circle import decide
+from rlscale.deploy.audit import records
+from rlscale.deploy.observed import from_json
+from rlscale.deploy.ray_build import guarded
+from rlscale.deploy.ray_settings import checked
+from rlscale.features import FEATURES, NAMES
+from rlscale.limits_file import LIMITS, load_limits
+from rlscale.network import Network
+from rlscale.policy_folder import save_policy
+
+ray = pytest.importorskip("ray", reason="needs rlscale[ray]")
+pytest.importorskip("ray.serve", reason="needs rlscale[ray]")
+
+# Ray warns of its own dependencies and leaves sockets of its processes to the garbage collector.
+pytestmark = [pytest.mark.live, pytest.mark.timeout(200), pytest.mark.filterwarnings("ignore")]
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+CLIENTS = 8
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",  # no token in anybody's home directory
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a client that comes too late must not start a Ray of its own
+    "RAY_SERVE_QUEUE_LENGTH_RESPONSE_DEADLINE_S": "2",  # a busy machine is no dead replica
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.25",
+    "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE), str(HERE.parent)]),
+}
+SHIELDS = {"breaker": {"deadline_s": 5.0}}  # two cores under a dozen processes
+SERVICE = """{"rlscale_limits": 1, "slo": {"ttft_s": 1.0}, "drain_s": 5.0, "pools": [{"min_replicas": 1,
+"max_replicas": 4, "capacity_per_s": 3.2, "seats": 2.0, "start_median_s": 5.0, "start_p95_s": 8.0,
+"usd_per_replica_s": 0.001}]}"""
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Any]:
+    """One Ray for all tests of this file, and nothing of it left afterwards."""
+    patch = pytest.MonkeyPatch()
+    for name, value in ENVIRONMENT.items():
+        patch.setenv(name, value)
+    home = Path("/tmp/rlray")  # sockets: a longer path does not fit
+    shutil.rmtree(home, ignore_errors=True)
+    from ray import serve as serving
+
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    try:
+        ray.init(num_cpus=8, include_dashboard=False, object_store_memory=100_000_000, _temp_dir=str(home),
+                 logging_level="ERROR", log_to_driver=False)  # fmt: skip
+        serving.start(proxy_location="Disabled")
+        yield serving
+    finally:
+        serving.shutdown()
+        ray.shutdown()
+        shutil.rmtree(home, ignore_errors=True)
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy folder with its limits: 1.2 times the demand, and 2.1 times while requests wait."""
+    path = tmp_path_factory.mktemp("policy") / "p"
+    weights = np.zeros((len(LEVELS), len(FEATURES)), np.float32)
+    weights[LEVELS.index(2.1), NAMES.index("backlog")] = 20.0
+    bias = np.zeros(len(LEVELS), np.float32)
+    bias[LEVELS.index(1.2)] = 1.0
+    network = Network({"0.weight": weights, "0.bias": bias}, len(FEATURES), len(LEVELS))
+    save_policy(path, network, Headroom(), 1, 1.0, {"algo": "by hand"})
+    (path / LIMITS).write_text(SERVICE)
+    return path
+
+
+class Load:
+    """Clients that ask again as soon as they are answered."""
+
+    def __init__(self, handle: Any, clients: int) -> None:
+        self.handle, self.answers, self.failures = handle, 0, []  # type: ignore[var-annotated]
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30.0)
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            try:
+                assert self.handle.remote().result(timeout_s=30.0) == "done"
+                self.answers += 1
+            except Exception as error:
+                self.failures.append(error)
+                return
+
+
+def deploy(serve: Any, name: str, audit: Path, **settings: Any) -> Any:
+    """The service under a policy with these settings; its handle."""
+    import ray_app
+
+    from rlscale.deploy.ray_serve import autoscaling_policy
+
+    deployment = serve.deployment(
+        ray_app.Model, max_ongoing_requests=ray_app.SEATS, ray_actor_options={"num_cpus": 0.2},
+        graceful_shutdown_timeout_s=1.0,
+        autoscaling_config={
+            "min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 2, "look_back_period_s": 2.0,
+            "metrics_interval_s": 0.5,  # the environment variables that are to replace it do nothing in 2.60
+            "upscale_delay_s": 0.0, "downscale_delay_s": 0.0,
+            "policy": autoscaling_policy(audit=str(audit), shields=SHIELDS, **settings),
+        },
+    )  # fmt: skip
+    return serve.run(deployment.bind(), name=name, route_prefix=None)
+
+
+def running(serve: Any, name: str) -> int:
+    """Replicas that serve."""
+    states = serve.status().applications[name].deployments["Model"].replica_states
+    return int({str(getattr(state, "value", state)): count for state, count in states.items()}.get("RUNNING", 0))
+
+
+def within(deadline_s: float, what: str, condition: Callable[[], Any]) -> Any:
+    """The first true value of a condition."""
+    end = time.monotonic() + deadline_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+def decisions(audit: Path) -> list[dict[str, Any]]:
+    return [record for record in records(audit) if record["kind"] == "decision"]
+
+
+def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "net.jsonl"
+    handle = deploy(serve, "net", audit, policy=str(folder))
+    with Load(handle, CLIENTS) as load:
+        within(90.0, "four replicas under load", lambda: running(serve, "net") == 4)
+        asked = load.answers
+        within(20.0, "answers by four replicas", lambda: load.answers > asked + 20)
+    assert not load.failures
+    within(60.0, "one replica without load", lambda: running(serve, "net") == 1)
+    serve.delete("net")
+
+    # The same scaler behind the same shields, asked directly on what was seen, decides the same.
+    rows, limits = decisions(audit), load_limits(folder)
+    scaler = guarded(checked({"policy": str(folder), "shields": SHIELDS}), limits, 1.0, 2.0)
+    assert {row["target"][0] for row in rows} >= {1, 4}
+    assert rows[-1]["errors"] == 0
+    assert sum(row["decided_by"] == "scaler" for row in rows) > 0.8 * len(rows)
+    assert any(row["arrival"] == "recorded" and row["observation"]["ttft_s"] > 0.1 for row in rows)
+    for row in rows:
+        assert list(decide(scaler, from_json(row["observation"], limits), limits).target) == row["target"]
+    assert [row["text"] for row in records(audit) if row["kind"] == "warning"] == []
+
+
+def test_a_policy_that_raises_keeps_serving_through_the_fallback(serve: Any, folder: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "bad.jsonl"
+    handle = deploy(serve, "bad", audit, policy="fake_ray:Raising", limits=str(folder), interval_s=1.0)
+    with Load(handle, CLIENTS) as load:
+        within(90.0, "four replicas by the fallback", lambda: running(serve, "bad") == 4)
+        many = within(20.0, "errors", lambda: [row for row in decisions(audit) if row["errors"] >= 3])
+        within(30.0, "errors among the metrics of Ray", lambda: exported_errors() >= 3)
+    assert not load.failures
+    assert many[-1]["decided_by"] == "fallback"
+    assert any("raised ZeroDivisionError: a decision divided by zero" in row["reason"] for row in many)
+    errors = [row["errors"] for row in decisions(audit)]
+    assert errors == sorted(errors)
+    within(60.0, "one replica without load", lambda: running(serve, "bad") == 1)
+    assert str(serve.status().applications["bad"].status.value) == "RUNNING"
+    serve.delete("bad")
+
+
+def test_a_controller_that_is_killed_goes_on_where_it_was(serve: Any, folder: Path, tmp_path: Path) -> None:
+    audit = tmp_path / "kill.jsonl"
+    handle = deploy(serve, "kill", audit, policy=str(folder))
+    with Load(handle, CLIENTS) as load:
+        within(90.0, "three replicas under load", lambda: running(serve, "kill") >= 3)
+        before = decisions(audit)[-1]
+        ray.kill(ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve"), no_restart=False)
+        within(60.0, "a second start", lambda: sum(row["kind"] == "start" for row in records(audit)) == 2)
+        rows = within(30.0, "decisions", lambda: later(audit, before, 8))
+    assert not load.failures
+    assert rows[0]["state"]["decisions"] == before["state"]["decisions"] + 1
+    assert rows[0]["observation"]["t_s"] > before["observation"]["t_s"]
+    assert min(row["target"][0] for row in rows) >= 3  # metrics that have not come yet are no idleness
+    serve.delete("kill")
+
+
+def later(audit: Path, before: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Decisions after that one, when there are so many."""
+    rows = [row for row in decisions(audit) if row["unix_s"] > before["unix_s"]]
+    return rows if len(rows) >= count else []
+
+
+def exported_errors() -> float:
+    """The counter as Prometheus would scrape it from Ray."""
+    node = ray.nodes()[0]
+    text = requests.get(f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics", timeout=5.0).text
+    lines = [line for line in text.splitlines() if line.startswith("ray_rlscale_scaler_errors") and '"bad"' in line]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
