@@ -17,6 +17,7 @@ from typing import Any, Literal
 from experiments.live_demo import prometheus
 from experiments.live_demo.accelerated import MONDAY_S
 from experiments.live_demo.children import Child, Children, bound_socket
+from experiments.live_demo.config import live_config
 from experiments.live_demo.control import Control, Site
 from experiments.live_demo.fleet import fleet_law
 from experiments.live_demo.outcome import Played, read_requests
@@ -33,7 +34,6 @@ LOOK_S = 0.05
 TELL_S = 10.0
 LEAD_S = 0.5  # wall, from the word to the beginning
 REST_S = 30.0  # wall, for the clients to write down what they saw
-SERVICE = "toy"
 Metrics = Literal["prometheus", "scrape"]
 
 
@@ -100,6 +100,7 @@ async def play(demo: Demo, scaler: str, folder: Path) -> Played:
 async def toy_service(demo: Demo, children: Children, stack: AsyncExitStack, host: str = HOST, port: int = 0
                       ) -> tuple[Control, str, str]:  # fmt: skip
     """Gateway, control plane and the first replicas, all ready; the URLs of gateway and fleet."""
+    fleet_port = port + 1 if port else 0
     if port == 0:
         sock = bound_socket(host, 0, listens=False)
         port = sock.getsockname()[1]
@@ -111,7 +112,7 @@ async def toy_service(demo: Demo, children: Children, stack: AsyncExitStack, hos
     url = f"http://{HOST}:{port}"
     control = Control(demo.site(), children, url)
     stack.push_async_callback(control.close)
-    control_port = await control.start(demo.recorded.initial)
+    control_port = await control.start(demo.recorded.initial, host, fleet_port)
     return control, url, f"http://{HOST}:{control_port}/fleet"
 
 
@@ -186,12 +187,6 @@ async def _loop(demo: Demo, children: Children, scaler: str, folder: Path, fleet
     child = await children.python("loop", "loop", json.dumps(told))
     await child.ready()
     return child
-
-
-def live_config(scaler: str, folder: Path, backend: dict[str, Any]) -> dict[str, Any]:
-    """live.yaml of a scaler; the metrics are those of an accelerated world and come from outside."""
-    return {"service": SERVICE, "scenario": "live-demo", "scaler": {"name": scaler}, "backend": backend,
-            "audit": {"path": str(folder / "audit.jsonl")}}  # fmt: skip
 
 
 async def _finish(client: Child, loop: Child) -> None:

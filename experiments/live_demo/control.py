@@ -55,7 +55,7 @@ class Control:
         self.failure: BaseException | None = None  # what ended one of its tasks
         self._session: aiohttp.ClientSession | None = None
 
-    async def start(self, replicas: int) -> int:
+    async def start(self, replicas: int, host: str, port: int = 0) -> int:
         """So many replicas are ready when this returns; the port of the control plane."""
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=HTTP_S))
         self.books.begin(replicas, 0.0)
@@ -66,7 +66,7 @@ class Control:
             await asyncio.sleep(TICK_S)
         app = web.Application()
         app.add_routes([web.get("/fleet", self._get), web.put("/fleet", self._put)])
-        sock = bound_socket(self.site.host, 0)
+        sock = bound_socket(host, port)
         self._runner = await served(app, sock)
         return int(sock.getsockname()[1])
 

@@ -66,8 +66,7 @@ class Books:
         self._note(now_s)
 
     def order(self, target: int, now_s: float) -> None:
-        """Have so many replicas."""
-        self.advance(now_s)
+        """Have so many replicas. Comes before what is due at the same time: an idle node may still be taken."""
         self.churn += abs(target - self.target)
         self.target = target
         self._follow(now_s)

@@ -15,8 +15,8 @@ from typing import Any
 
 from experiments.live_demo.accelerated import AcceleratedClock, AcceleratedSource, WallClock, hurried
 from experiments.live_demo.children import on_lines, say_ready
+from experiments.live_demo.config import plan_of
 from rlscale.deploy.assemble import Plan, assemble
-from rlscale.deploy.config import LiveConfig, checked
 from rlscale.deploy.kinds import Site, build
 from rlscale.deploy.live import Live
 from rlscale.deploy.service import Service, to_stderr
@@ -27,8 +27,7 @@ def main(told: dict[str, Any]) -> None:
     """Decide until told to end."""
     to_stderr(logging.INFO)
     scenario = load_scenario(Path(told["scenario"]), check_reference=False)
-    config = checked(LiveConfig, told["config"], "live-demo")
-    plan = Plan(config, scenario.limits, scenario.cluster.interval_s, "live-demo")
+    plan = plan_of(told["config"], scenario)
     clock = AcceleratedClock(told["speed"], told["began_s"])
     live = assembled(plan, clock, told["metrics"])
     heard = _listen(clock)

@@ -82,8 +82,8 @@ def latencies(columns: Mapping[str, Any]) -> tuple[Floats, Floats, Floats]:
     ttft = np.where(served, columns["first_s"] - columns["arrival_s"], np.inf)
     more = columns["output_tokens"] - 1.0
     tpot = np.full(len(ttft), np.inf)
-    decoded_s = np.where(more > 0, columns["end_s"] - columns["first_s"], 0.0)
-    tpot[served] = decoded_s[served] / np.maximum(more, 1.0)[served]
+    decoded_s = columns["end_s"][served] - columns["first_s"][served]
+    tpot[served] = np.where(more[served] > 0, decoded_s / np.maximum(more[served], 1.0), 0.0)
     return ttft, tpot, np.where(served, columns["end_s"] - columns["arrival_s"], np.inf)
 
 

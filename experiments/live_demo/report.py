@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,12 +16,14 @@ from experiments import figures, palette
 from experiments.collect import ccdf
 from experiments.live_demo import compared
 from experiments.live_demo.compared import Pair
-from experiments.live_demo.conductor import Demo
 from experiments.live_demo.figures import over_time
 from experiments.page import page
 from experiments.palette import Palette
 from experiments.results import RESULTS, plain, provenance, write_csv, write_json, write_text
 from experiments.svg import Styles
+
+if TYPE_CHECKING:
+    from experiments.live_demo.conductor import Demo
 
 LATENCIES = ("ttft", "tpot", "e2e")
 COLUMNS = ("scaler", "measure", "unit", "simulated", "live", "error", "goal", "within")
