@@ -108,7 +108,8 @@ def _demo(args: argparse.Namespace, scenario: Scenario) -> Demo:
     def tell(line: str) -> None:
         print(line, flush=True)
 
-    return Demo(scenario, record(scenario, args.seed), args.speed, metrics, tell, _faults(args.kill))
+    least = scenario.cluster.pools[0].min_replicas if args.serve_only else None
+    return Demo(scenario, record(scenario, args.seed, least), args.speed, metrics, tell, _faults(args.kill))
 
 
 def _faults(text: str) -> tuple[tuple[float, str], ...]:

@@ -31,11 +31,14 @@ class Recorded:
         write_csv(path, [dict(zip(COLUMNS, row, strict=True)) for row in table.tolist()], COLUMNS)
 
 
-def record(scenario: Scenario, seed: int) -> Recorded:
-    """Requests of the test load with this seed. The load knows no history: a service that just began has none."""
+def record(scenario: Scenario, seed: int, initial: int | None = None) -> Recorded:
+    """Requests of the test load with this seed. The load knows no history: a service that just began has none.
+
+    `initial` replicas; what the load needs by default, for which the simulator has to be there.
+    """
     load = scenario.sample_load("test", seed)
     requests = draw_requests(load, np.random.default_rng([STREAM, seed]))
     cells = (requests.arrival_s / load.step_s).astype(np.int64)
     counts = np.bincount(cells, minlength=len(load.values)).astype(np.float32)
     known = replace(load, law="counts", values=counts, requests=requests, history_per_s=np.zeros(0))
-    return Recorded(known, requests, initial_replicas(load, scenario.limits)[0])
+    return Recorded(known, requests, initial_replicas(load, scenario.limits)[0] if initial is None else initial)
