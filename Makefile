@@ -55,6 +55,7 @@ test-slow: setup  ## the tests that take minutes
 
 # Servers and clients of other languages; what cannot be had is said, and its tests are skipped with the reason.
 LIVE_EXTRAS := live,keda,ray
+LIVE_EXTRAS := live,keda,demo
 LIVE_PACKAGES := grpcio-tools
 LIVE_DEBIAN := prometheus nodejs npm
 

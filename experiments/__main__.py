@@ -43,6 +43,7 @@ COMMANDS = {
     "shadow": ("experiments.shadow", "what a shadow scaler would have done, by an audit log replayed"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "serve": ("experiments.serve", "run a scaler on a real service, behind shields"),
+    "live-demo": ("experiments.live_demo.command", "a toy service scaled by the live loop, and simulated"),
     "bench": ("experiments.bench", "speed and memory of the simulator on this machine"),
 }
 
@@ -58,6 +59,7 @@ EXAMPLES = {
     "shadow": "shadow audit.jsonl --scenario chat --out results/my-shadow",
     "textbook": "textbook --scenario chat-mixed --hours 2",
     "serve": "serve --scaler policy:runs/ppo-chat/seed-0 --config live.yaml",
+    "live-demo": "live-demo --scalers hpa,headroom",
     "bench": "bench env",
 }
 

@@ -237,12 +237,12 @@ def _latency(grid: Grid, stored: Finished, frozen: FrozenKnobs) -> list[dict[str
         for role, cells in _shown(grid, source, frozen, stored):
             total = pooled(stored, cells)
             if total["cells"]:
-                curves = {name: _ccdf(counts) for name, counts in _merged(stored, cells).items()}
+                curves = {name: ccdf(counts) for name, counts in _merged(stored, cells).items()}
                 entries.append({**role, "ccdf": curves, **total})
     return entries
 
 
-def _ccdf(counts: Floats) -> list[list[float]]:
+def ccdf(counts: Floats) -> list[list[float]]:
     """[[seconds, share slower], ...] thinned; ends where nothing finite is left, at the share that never finished."""
     total = counts.sum()
     if total <= 0:

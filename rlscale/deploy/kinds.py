@@ -20,12 +20,14 @@ from rlscale.types import ScalingLimits
 
 Options = TypeVar("Options", bound=BaseModel)
 
-SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.metrics_config:KIND"}
+SOURCES = {"none": "rlscale.deploy.no_metrics:KIND", "prometheus": "rlscale.deploy.metrics_config:KIND",
+           "scrape": "rlscale.deploy.scrape:KIND"}  # fmt: skip
 BACKENDS = {
     "dry-run": "rlscale.deploy.dry_run:KIND",
     "kubernetes": "rlscale.deploy.kubernetes:KIND",
     "keda": "rlscale.deploy.keda:KIND",
     "http": "rlscale.deploy.http_decide:KIND",
+    "rest": "rlscale.deploy.rest:KIND",
 }
 LEADERS = {"none": "rlscale.deploy.lease:ALWAYS", "lease": "rlscale.deploy.lease:KIND"}
 TABLES = {"metrics": (SOURCES, "rlscale.sources"), "backend": (BACKENDS, "rlscale.backends"),

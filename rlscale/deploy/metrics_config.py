@@ -25,7 +25,7 @@ class MetricsConfig(BaseModel):
     url: str = Field(description="of the server, with the path before /api/v1")
     template: str = Field("vllm", description="vllm, sglang, triton, ray-serve, http, or a file ending in .yaml")
     labels: Labels = Field(default_factory=dict, description="that choose the service's series, exactly equal")
-    window_s: float = Field(60.0, ge=1.0, le=86_400.0, allow_inf_nan=False, description="of rates and histograms")
+    window_s: float = Field(60.0, ge=0.1, le=86_400.0, allow_inf_nan=False, description="of rates and histograms")
     timeout_s: float = Field(5.0, gt=0.0, le=300.0, allow_inf_nan=False, description="of a whole reading")
     queries: dict[Scalar, str] = Field(default_factory=dict, description="PromQL instead of the template's, by field")
     pools: list[Labels] = Field(default_factory=list, description="labels of each pool, in the order of the scenario")

@@ -48,6 +48,7 @@ class LiveWorld:
         self._began_s = clock.steady_s()
         self._orders = Orders(len(place.limits.min_replicas))
         self._fleets: deque[tuple[float, tuple[int, ...]]] = deque(maxlen=REMEMBERED)  # (unix time, ready)
+        self._turn_s: float | None = None  # the beat that a turn belongs to; None where somebody asks for turns
         self._next_s = self._began_s  # the first decision at once: a service that comes back must not wait
         self._reading, self._fresh_s = BLANK, -math.inf  # steady time when the newest sample was first seen
         self._fleet: Fleet | None = None
@@ -65,6 +66,7 @@ class LiveWorld:
             late = max(0, math.floor((now_s - self._next_s) / every_s))
             self.missed_intervals += late
             self._next_s += (late + 1) * every_s
+            self._turn_s = self._next_s - every_s
             self.look()
             if self._fleet is not None:
                 return True
@@ -73,7 +75,10 @@ class LiveWorld:
         """What is known, with the age of the older of metrics and fleet."""
         fleet, limits = self._fleet, self.place.limits
         assert fleet is not None, "observe comes after wait"
-        t_s, reading = self.t_s, self._reading
+        # The beat, not the moment: a rule that syncs every interval would skip one whenever it is asked a little sooner
+        # after its beat than the time before.
+        t_s = self.t_s if self._turn_s is None else self._turn_s - self._began_s
+        reading = self._reading
         ready = np.array(fleet.ready, dtype=np.int64)
         target = self.target if self.target is not None else fleet.target
         then = np.array(reading.replicas or self._ready_at(reading.taken_s, fleet), dtype=np.int64)

@@ -132,38 +132,62 @@ class Oracle:
 
     def run(self, requests: Requests) -> Outcome:
         """Every request to its end."""
-        n = len(requests)
-        self.first_s, self.finish_s = np.full((2, n), np.inf)
+        self.begin()
+        self.first_s, self.finish_s = np.full((2, len(requests)), np.inf)
         self.asked_s = requests.arrival_s.copy()  # for the last time
-        self.dropped = self.lost = self.in_system = 0
-        self.area = self.now = 0.0
-        self.replicas = [Replica(server) for server in self.servers]
-        self.largest_kv = largest_kv_tokens([(server.role, server.longest_tokens) for server in self.servers])
-        self.shared: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are to decode only
-        self.turn, self.order = {False: 0, True: 0}, itertools.count()
-        self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
-        for replica, life in zip(self.replicas, self.lifetimes, strict=True):
-            self._at(life.ready_s, self._ready, replica)
-            if life.drain_s < math.inf:
-                self._at(life.drain_s, self._drain, replica)
-                self._at(life.drain_s + life.grace_s, self._remove, replica)
         self.block_tokens = 1 if requests.blocks is None else requests.blocks.tokens
         columns = (requests.arrival_s.tolist(), requests.prompt_tokens.tolist(), requests.output_tokens.tolist())
         for number, (at_s, prompt, output) in enumerate(zip(*columns, strict=True)):
-            # After what replicas do at the same time.
-            job = Job(number, at_s, prompt, output, to_process=prompt, blocks=_blocks(requests, number))
-            self._at(at_s, self._arrive, job, turn=1)
-        while self.events:
-            time_s, _, _, act, what = heapq.heappop(self.events)
-            self.area += self.in_system * (time_s - self.now)
-            self.now = time_s
-            act(what)
+            self.take(Job(number, at_s, prompt, output, to_process=prompt, blocks=_blocks(requests, number)), at_s)
+        self.go_on()
         tokens, e2e = np.maximum(requests.output_tokens - 1.0, 1.0), self.finish_s - requests.arrival_s
         with np.errstate(invalid="ignore"):
             tpot = np.where(requests.output_tokens > 1, (self.finish_s - self.first_s) / tokens, 0.0)
         tpot = np.nan_to_num(np.where(np.isfinite(self.first_s), tpot, np.inf), nan=np.inf, posinf=np.inf)
         mean = self.area / self.now if self.now > 0 else 0.0
         return Outcome(self.first_s - self.asked_s, tpot, e2e, self.dropped, self.lost, mean, self.now)
+
+    def begin(self) -> None:
+        """Replicas as planned and no request yet."""
+        self.dropped = self.lost = self.in_system = 0
+        self.area = self.now = 0.0
+        self.replicas = [Replica(server) for server in self.servers]
+        self.largest_kv = largest_kv_tokens([(server.role, server.longest_tokens) for server in self.servers])
+        self.shared: dict[bool, deque[Job]] = {False: deque(), True: deque()}  # by whether they are to decode only
+        self.turn, self.order = {False: 0, True: 0}, itertools.count()
+        self.block_tokens = 1
+        self.events: list[tuple[float, int, int, Callable[[Any], None], Any]] = []
+        for replica, life in zip(self.replicas, self.lifetimes, strict=True):
+            self._at(life.ready_s, self._ready, replica)
+            if life.drain_s < math.inf:
+                self._at(life.drain_s, self._drain, replica)
+                self._at(life.drain_s + life.grace_s, self._remove, replica)
+
+    def take(self, job: Job, at_s: float) -> None:
+        """A request comes at `at_s`, after what replicas do at the same time."""
+        self._at(at_s, self._arrive, job, turn=1)
+
+    def go_on(self, until_s: float = math.inf) -> None:
+        """Let everything happen that is due by then."""
+        while self.events and self.events[0][0] <= until_s:
+            time_s, _, _, act, what = heapq.heappop(self.events)
+            self.area += self.in_system * (time_s - self.now)
+            self.now = time_s
+            act(what)
+
+    # --- what becomes of a request
+
+    def made_first(self, job: Job) -> None:
+        """Its first token is there."""
+        self.first_s[job.number] = self.now
+
+    def finished(self, job: Job) -> None:
+        """Its last token is there."""
+        self.finish_s[job.number] = self.now
+
+    def gave_up(self, job: Job) -> None:
+        """It will never be served."""
+        self.first_s[job.number] = np.inf
 
     # --- events
 
@@ -173,6 +197,7 @@ class Oracle:
     def _arrive(self, sequence: Job) -> None:
         if sequence.prompt + sequence.output > self.largest_kv:
             self.dropped += 1
+            self.gave_up(sequence)
             return
         self.in_system += 1
         self._dispatch(sequence)
@@ -215,7 +240,7 @@ class Oracle:
                 replica.prefilling.remove(sequence)
                 self._keep(replica, sequence)
                 if sequence.made == 0:
-                    self.first_s[sequence.number] = self.now
+                    self.made_first(sequence)
                 sequence.made += 1
                 if replica.server.role == "prefill" and sequence.made < sequence.output:
                     self._send(sequence)
@@ -223,8 +248,8 @@ class Oracle:
                     replica.decoding.append(sequence)
         for sequence in replica.decoding:
             if sequence.made >= sequence.output:
-                self.finish_s[sequence.number] = self.now
                 self.in_system -= 1
+                self.finished(sequence)
         replica.decoding = [sequence for sequence in replica.decoding if sequence.made < sequence.output]
         self._start(replica)
 
@@ -251,9 +276,9 @@ class Oracle:
         while queue and (replica.ready or self.queue == "replica") and budget > 0:
             head = queue[0]
             if head.made == 0 and self.now - head.arrival_s > self.timeout_s:
-                self.first_s[queue.popleft().number] = np.inf
                 self.dropped += 1
                 self.in_system -= 1
+                self.gave_up(queue.popleft())
                 continue
             seated = len(replica.prefilling) + len(replica.decoding)
             if seated >= server.seats:
