@@ -54,7 +54,7 @@ test-slow: setup  ## the tests that take minutes
 	$(RUN) -m pytest -m slow $(PYTEST_ARGS)
 
 # Servers and clients of other languages; what cannot be had is said, and its tests are skipped with the reason.
-LIVE_EXTRAS := live,keda,demo
+LIVE_EXTRAS := live,keda,ray,demo,export,kubernetes
 LIVE_PACKAGES := grpcio-tools
 LIVE_DEBIAN := prometheus nodejs npm
 
@@ -62,7 +62,7 @@ test-live: setup  ## the tests with real servers; installs Prometheus, Node and 
 	$(PIP) --editable '.[$(LIVE_EXTRAS)]' $(LIVE_PACKAGES) --constraint constraints.txt
 	@$(get-servers)
 	@$(get-node-packages)
-	$(RUN) -m pytest tests/live -m live
+	RLSCALE_LIVE=1 $(RUN) -m pytest tests/live -m live
 
 define get-servers
 command -v prometheus >/dev/null && command -v node >/dev/null && command -v npm >/dev/null || { \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ def build(
 
 def load(path: Path) -> BatchDQN:
     """A model out of an archive: the pickles in it run, so only your own."""
-    return BatchDQN.load(path, device="cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the replay buffer keeps its own length of returns
+        return BatchDQN.load(path, device="cpu")
 
 
 def network(model: DQN, settings: DqnSettings) -> Network:

@@ -254,7 +254,7 @@ class _Training:
             "engine": plan.engine,
             "started_from": None if plan.start_from is None else str(plan.start_from),
             "versions": {name: _version(name) for name in VERSIONS},
-            STATISTICS: fit_statistics(scenario, progress.best, self.actions, engine=plan.engine).to_json(),
+            STATISTICS: fit_statistics(scenario, progress.best, self.actions).to_json(),
         }
         target = plan.folder.policy(plan.seed)
         shutil.rmtree(target.with_name(f".{target.name}.partial"), ignore_errors=True)

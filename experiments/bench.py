@@ -15,7 +15,7 @@ from rlscale.errors import ResultError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments bench`."""
-    parser.add_argument("what", choices=["env", "requests", "train", "decide"])
+    parser.add_argument("what", choices=["env", "requests", "train", "decide", "serve"])
     parser.add_argument("--scenario", default="chat", help="of `env`: name or file (default chat)")
     parser.add_argument("--trace", help="of `requests`: a recorded load to be played as well")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, too few to be quoted")
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if out.exists():
         raise ResultError(f"{out} exists; give another --out, nothing is overwritten")
     load_before = os.getloadavg()
-    measured = {"env": _env, "requests": _requests, "train": _train, "decide": _decide}
+    measured = {"env": _env, "requests": _requests, "train": _train, "decide": _decide, "serve": _serve}
     found = measured[args.what](args, out)
     found["machine"] = machine() | {"load_average": {"before": load_before, "after": os.getloadavg()}}
     found["provenance"] = provenance(started, {"luck": 0})
@@ -70,6 +70,14 @@ def _decide(args: argparse.Namespace, out: Path) -> dict[str, Any]:
 
     found = _bench_decide.measure(args.quick)
     _bench_decide.tell(found)
+    return found
+
+
+def _serve(args: argparse.Namespace, out: Path) -> dict[str, Any]:
+    from experiments import _bench_serve
+
+    found = _bench_serve.measure(args.quick)
+    _bench_serve.tell(found)
     return found
 
 

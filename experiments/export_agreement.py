@@ -13,6 +13,7 @@ import numpy as np
 from experiments.export_source import Source
 from rlscale.loop import run
 from rlscale.record import Recorded, record
+from rlscale.tree import Tree
 from rlscale.types import Floats, Scaler
 
 CONFIDENCE = 0.95
@@ -38,6 +39,7 @@ def on_records(source: Source, scaler: Scaler, runs: Sequence[Recorded]) -> dict
     """Both see the same observations, those that the policy met."""
     ours, said, _ = heard(source.policy(), runs)
     theirs, told, spent_s = heard(scaler, runs)
+    of_shares = isinstance(getattr(scaler, "network", None), Tree)  # of choices: nothing to compare with outputs
     equal = [a == b for a, b in zip(ours, theirs, strict=True)]
     off = [abs(sum(a) - sum(b)) for a, b in zip(ours, theirs, strict=True)]
     return {
@@ -47,7 +49,7 @@ def on_records(source: Source, scaler: Scaler, runs: Sequence[Recorded]) -> dict
         "first_different": equal.index(False) if not all(equal) else None,
         "largest_difference_replicas": max(off),
         "mean_difference_replicas": sum(off) / len(off),
-        "largest_difference_outputs": _apart(said, told),
+        "largest_difference_outputs": None if of_shares else _apart(said, told),
         "distinct_targets": len(set(ours)),
         "cpu_us_per_decision": 1e6 * spent_s / len(equal),
     }
@@ -67,7 +69,7 @@ def heard(scaler: Any, runs: Sequence[Recorded]) -> tuple[list[tuple[int, ...]],
 
 
 def _apart(ours: Floats, theirs: Floats) -> float:
-    """Largest difference of an output, over the largest output; of a tree, whose outputs are shares, it says little."""
+    """Largest difference of an output, over the largest output."""
     return float(np.abs(ours - theirs).max() / np.abs(ours).max())
 
 
@@ -102,16 +104,17 @@ def interval(values: Floats) -> dict[str, Any]:
 def words(found: dict[str, Any]) -> str:
     """For the terminal."""
     one, both = found["recorded"], found["simulated"]
+    apart = one["largest_difference_outputs"]
+    outputs = "" if apart is None else f", outputs {apart:.1g} of the largest one"
     lines = [
         f"equal targets on {one['equal']:,} of {one['intervals']:,} recorded intervals ({one['share_equal']:.2%}), "
-        f"at most {one['largest_difference_replicas']} replicas apart, "
-        f"outputs {one['largest_difference_outputs']:.1g} of the largest one; "
+        f"at most {one['largest_difference_replicas']} replicas apart{outputs}; "
         f"{one['cpu_us_per_decision']:.0f} us of CPU per decision"
     ]
     for name, unit, factor in (("usd_per_hour", "USD/h", 1.0), ("attainment", "% within the SLO", 100.0)):
         ours, theirs = (factor * both[who][name] for who in ("policy", "export"))
-        apart = {key: None if value is None else factor * value for key, value in both["difference"][name].items()}
-        ends = "" if apart["low"] is None else f", 95 % {apart['low']:+.3f} to {apart['high']:+.3f}"
+        gap = {key: None if value is None else factor * value for key, value in both["difference"][name].items()}
+        ends = "" if gap["low"] is None else f", 95 % {gap['low']:+.3f} to {gap['high']:+.3f}"
         lines.append(f"policy {ours:.3f}, export {theirs:.3f} {unit} on {both['test_loads']} test loads "
-                     f"(difference {apart['mean']:+.3f}{ends})")  # fmt: skip
+                     f"(difference {gap['mean']:+.3f}{ends})")  # fmt: skip
     return "\n".join(lines)

@@ -28,7 +28,7 @@ from rlscale.tree import LEAF, Tree
 from rlscale.types import Decision, Floats, Ints, Observation
 
 FILE = "exported_tree.py"
-GIVEN_AWAY = 0.005  # what a smaller tree may lose against the best: agreement, or the policy's own reward
+GIVEN_AWAY = 0.005  # what a smaller tree may lose against the best: of agreement, and of the policy's own reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +130,14 @@ def distil(source: Source, effort: Effort = USUAL) -> Distilled:
 
 
 def chosen(judged: Sequence[dict[str, float]], reward: float) -> int:
-    """The first, which is the smallest, that loses at most GIVEN_AWAY against the best. By reward, so that what is rare
-    and dear counts as much as it costs; by agreement where the scenario has none. `reward` is the policy's own."""
-    name, room = ("reward", GIVEN_AWAY * abs(reward)) if math.isfinite(reward) else ("agreement", GIVEN_AWAY)
-    best = max(one[name] for one in judged)
-    return next(i for i, one in enumerate(judged) if one[name] >= best - room)
+    """The first, which is the smallest, of those that agree nearly as often as the best one and lose no more of the
+    policy's `reward` than the best of them: what is rare and dear counts as much as it costs."""
+    best = max(one["agreement"] for one in judged)
+    near = [i for i, one in enumerate(judged) if one["agreement"] >= best - GIVEN_AWAY]
+    if not math.isfinite(reward):  # a scenario without a reference cost
+        return near[0]
+    least = max(judged[i]["reward"] for i in near) - GIVEN_AWAY * abs(reward)
+    return next(i for i in near if judged[i]["reward"] >= least)
 
 
 def _judged(source: Source, tree: Tree | None, loads: int) -> dict[str, float]:

@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments shadow`."""
     parser.add_argument("audit", nargs="+", type=Path, help="audit logs, JSON lines, .gz or not")
     parser.add_argument("--scenario", required=True, help="name or file: cluster, prices, lengths of requests")
+    parser.add_argument("--service", default="", help="the one to look at, where a log holds several")
     parser.add_argument("--acting", help="the scaler that acted, hpa or policy:FOLDER (default: as logged)")
     parser.add_argument("--shadow", help="the one that did not (default: as logged)")
     parser.add_argument("--law", choices=replaying.LAWS, default="poisson", help="poisson (default): counts are drawn "
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise ResultError(f"{args.out} exists; give another --out, nothing is overwritten")
     if args.block_s is not None and not args.block_s > 0:
         raise ScenarioError(f"--block-s {args.block_s}; expected seconds above 0")
-    audit = read_audit(args.audit)
+    audit = read_audit(args.audit, args.service)
     recorded = replaying.recording(audit)
     scenario = replaying.serving(get_scenario(args.scenario), recorded)
     names = {"acting": args.acting or _logged(audit, "scaler"), "shadow": args.shadow or _logged(audit, "shadow")}

@@ -147,7 +147,7 @@ def test_a_scaler_that_blocks_is_abandoned_and_not_called_twice() -> None:
         free.wait(PATIENCE_S)
         return Decision((7,), "at last")
 
-    breaker = config.Breaker(deadline_s=0.05, failures=100)
+    breaker = config.Breaker(deadline_s=0.5, failures=10**9)
     guard = guarded(block, breaker=breaker)
     began = time.monotonic()
     assert [guard.decide(seen(15.0 * k)).target for k in range(4)] == [(5,)] * 4

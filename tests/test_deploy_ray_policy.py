@@ -1,4 +1,4 @@
-"""The Ray Serve policy at every tick: when it decides, what it survives, what it remembers. No ray needed."""
+"""The Ray Serve policy at every tick: when it decides and what it survives. No ray needed."""
 
 from __future__ import annotations
 
@@ -8,32 +8,19 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_ray import LIMITS, FakeContext, Scripted, StillClock, Stuck, config, told, until
+from fake_ray import LIMITS, Scripted, StillClock, Stuck, config, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from ray_serving import OPEN, SCRIPTED, TO_ZERO, Serving, busy
 
-from rlscale.circle import decide
 from rlscale.deploy import ray_build
-from rlscale.deploy.audit import records
 from rlscale.deploy.base import LiveConfigError
-from rlscale.deploy.observed import from_json
 from rlscale.deploy.ray_pilot import Pilot
 from rlscale.deploy.ray_serve import Policy, autoscaling_policy
-from rlscale.limits_file import parse_limits
-from rlscale.scalers import build_scaler
 from rlscale.types import Decision
-
-KNOWN = parse_limits(json.dumps(LIMITS).encode(), "test")
-# What a scaler asks for is what Serve gets; the breaker is slow enough for any machine.
-OPEN: dict[str, Any] = {name: {"on": False} for name in ("queueing", "flap", "tolerance", "distribution")} | {
-    "breaker": {"deadline_s": 10.0, "failures": 100}, "limits": {"max_share_down": 1.0}, "metrics": {"on": False},
-}  # fmt: skip
-TO_ZERO = OPEN | {"limits": {"max_share_down": 1.0, "scale_to_zero": True, "idle_s": 10.0}}
-SCRIPTED = {"policy": "fake_ray:Scripted", "limits": LIMITS, "interval_s": 5.0, "shields": OPEN}
 
 
 @pytest.fixture(autouse=True)
@@ -42,34 +29,6 @@ def nothing_left_over() -> Iterator[None]:
     Stuck.go.clear()
     yield
     Stuck.go.set()
-
-
-def busy(**changed: Any) -> FakeContext:
-    """Four requests on two replicas: Serve's own rule keeps two."""
-    return FakeContext(4.0, **changed)
-
-
-class Serving:
-    """A policy and what Serve makes of its answers."""
-
-    def __init__(self, clock: StillClock | None = None, **kwargs: Any) -> None:
-        self.clock = clock or StillClock()
-        self.pilot = Pilot(kwargs, self.clock)
-        self.ctx = busy()
-
-    def tick(self, seconds: float = 5.0, **seen: Any) -> int:
-        self.clock.passes(seconds)
-        for name, value in seen.items():
-            setattr(self.ctx, name, value)
-        count, state = self.pilot.tick(self.ctx)
-        assert json.loads(json.dumps(state)) == state
-        self.ctx.target_num_replicas = self.ctx.current_num_replicas = count
-        return count
-
-    @property
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.pilot.status()["rlscale"]
-        return found
 
 
 def test_it_decides_once_per_interval_and_repeats_itself_in_between() -> None:
@@ -197,67 +156,6 @@ def test_serves_bounds_of_the_moment_win() -> None:
     assert serving.tick(5.0) == 8
 
 
-def test_a_restart_shows_the_scaler_the_last_hour_again_and_keeps_counting(tmp_path: Path) -> None:
-    clock = StillClock()
-    kwargs = SCRIPTED | {"policy": "fake_ray:Counting", "audit": str(tmp_path / "audit.jsonl")}
-    before = Serving(clock, **kwargs)
-    assert [before.tick() for _ in range(4)] == [1, 2, 3, 4]
-    del before
-    after = Serving(clock, **kwargs)
-    assert after.tick() == 5
-    assert after.status["decisions"] == 5
-    observed = [row["observation"]["t_s"] for row in decisions(tmp_path)]
-    assert observed == [0, 5, 10, 15, 20]
-
-
-def test_what_is_older_than_an_hour_is_not_shown_again(tmp_path: Path) -> None:
-    clock = StillClock()
-    kwargs = SCRIPTED | {"policy": "fake_ray:Counting", "audit": str(tmp_path / "audit.jsonl")}
-    Serving(clock, **kwargs).tick()
-    clock.passes(7200.0)
-    after = Serving(clock, **kwargs)
-    assert after.tick() == 1
-    assert after.status["decisions"] == 2
-
-
-def test_a_line_that_was_torn_by_a_kill_is_passed_over(tmp_path: Path) -> None:
-    clock = StillClock()
-    kwargs = SCRIPTED | {"policy": "fake_ray:Counting", "audit": str(tmp_path / "audit.jsonl")}
-    before = Serving(clock, **kwargs)
-    before.tick(), before.tick()
-    del before
-    path = tmp_path / "audit.jsonl"
-    path.write_bytes(path.read_bytes()[:-40])
-    assert Serving(clock, **kwargs).tick() == 2
-
-
-def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    serving = Serving(**(SCRIPTED | {"audit": str(tmp_path / "file" / "audit.jsonl")}))
-    assert serving.tick() == 3
-    assert "file" in serving.status["audit_fault"]
-
-
-def test_a_log_that_another_deployment_writes_is_left_to_it(tmp_path: Path) -> None:
-    kwargs = SCRIPTED | {"audit": str(tmp_path / "audit.jsonl")}
-    first, second = Serving(**kwargs), Serving(**kwargs)
-    assert (first.tick(), second.tick()) == (3, 3)
-    assert second.status["audit_fault"]
-    assert len(decisions(tmp_path)) == 1
-    del first
-    second.tick()
-    assert second.status["audit_fault"] == ""
-
-
-def test_warnings_are_written_once(tmp_path: Path) -> None:
-    serving = Serving(**(SCRIPTED | {"audit": str(tmp_path / "audit.jsonl")}))
-    serving.ctx.config = config(downscale_delay_s=600.0)
-    for _ in range(3):
-        serving.tick()
-    warnings = [row["text"] for row in records(tmp_path / "audit.jsonl") if row["kind"] == "warning"]
-    assert warnings == ["downscale_delay_s = 600.0 delays every release; set it to 0.0"]
-
-
 def test_a_clock_that_is_set_back_or_forward_changes_nothing() -> None:
     serving = Serving(**SCRIPTED)
     serving.tick()
@@ -265,22 +163,6 @@ def test_a_clock_that_is_set_back_or_forward_changes_nothing() -> None:
         serving.clock.wall_s += jump_s
         assert serving.tick() == 3
     assert serving.status["errors"] == 0
-
-
-@pytest.mark.parametrize("name", ["hpa", "headroom-held", "keda", "ray-serve"])
-def test_decisions_are_those_of_the_same_scaler_asked_directly(name: str, tmp_path: Path) -> None:
-    serving = Serving(**(SCRIPTED | {"policy": name, "audit": str(tmp_path / "audit.jsonl")}))
-    for step in range(200):
-        load = 8.0 + 7.0 * math.sin(step / 20.0)
-        metrics = told(serving.clock.unix_s(), arrival_per_s={"a": 4.0 * load}, ttft_s={"a": 0.2})
-        serving.tick(total_num_requests=load, total_queued_requests=load / 4, **metrics)
-    scaler = build_scaler(name, KNOWN)
-    scaler.reset()
-    rows = decisions(tmp_path)
-    assert len({row["target"][0] for row in rows}) > 1
-    for row in rows:
-        assert row["decided_by"] == "scaler"
-        assert list(decide(scaler, from_json(row["observation"], KNOWN), KNOWN).target) == row["target"]
 
 
 ANY = st.one_of(st.none(), st.floats(), st.integers(-3, 60), st.just("x"))
@@ -335,7 +217,3 @@ def test_the_class_itself_travels_small(monkeypatch: pytest.MonkeyPatch) -> None
     policy = pickle.loads(data)(policy="no-such-scaler", limits=LIMITS)  # noqa: S301  as Serve does
     assert policy(busy())[0] == 2
     assert policy.status()["rlscale"]["scaler"] == "no-such-scaler"
-
-
-def decisions(folder: Path) -> list[dict[str, Any]]:
-    return [row for row in records(folder / "audit.jsonl") if row["kind"] == "decision"]

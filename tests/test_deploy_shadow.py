@@ -144,6 +144,17 @@ def test_a_log_without_decisions_is_refused(tmp_path: Path, text: str) -> None:
         read_audit([tmp_path / "missing.jsonl"])
 
 
+def test_a_log_of_two_services_is_read_one_at_a_time(log: Path, tmp_path: Path) -> None:
+    records = [json.loads(line) for line in log.read_text().splitlines()[1:9]]
+    both = tmp_path / "both.jsonl"
+    both.write_text("\n".join(json.dumps(record | {"service": f"s{k % 2}"}) for k, record in enumerate(records)))
+    assert len(read_audit([both], "s1").decisions) == 4
+    with pytest.raises(AuditError, match="s0, s1"):
+        read_audit([both])
+    with pytest.raises(AuditError, match="'s2': no decision record among those for s0, s1"):
+        read_audit([both], "s2")
+
+
 def test_logs_are_put_in_order_and_gaps_filled(log: Path, tmp_path: Path) -> None:
     lines = log.read_text().splitlines()[1:]
     first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"

@@ -37,6 +37,7 @@ class AuditDecision:
     target: tuple[int, ...]
     reason: str = ""
     scaler: str = ""
+    service: str = ""
     shadow: str = ""  # name
     shadow_target: tuple[int, ...] | None = None
     shadow_reason: str = ""
@@ -55,8 +56,11 @@ class Audit:
     named: tuple[str, ...] = ()  # the first of them: file, line, why
 
 
-def read_audit(paths: Iterable[Path]) -> Audit:
-    """The decisions in these files, gzip or not. Raises AuditError where one cannot be opened, or none is in them."""
+def read_audit(paths: Iterable[Path], service: str = "") -> Audit:
+    """The decisions for a service in these files, gzip or not; without a name, there must be one service only.
+
+    Raises AuditError where a file cannot be opened, or none of the decisions is in them.
+    """
     paths = list(paths)
     found: list[AuditDecision] = []
     named: list[str] = []
@@ -71,9 +75,14 @@ def read_audit(paths: Iterable[Path]) -> Audit:
                 continue
             if decision is not None:
                 found.append(decision)
+    services = sorted({decision.service for decision in found})
+    if not service and len(services) > 1:
+        raise AuditError(f"decisions for {', '.join(services)}; say for which service")
+    found = [decision for decision in found if service in ("", decision.service)]
     if not found:
-        what = ", ".join(str(path) for path in paths)
-        why = f"; {skipped} lines could not be read, such as {named[0]}" if named else ""
+        what = ", ".join(str(path) for path in paths) + (f": service '{service}'" if service else "")
+        why = f" among those for {', '.join(services)}" if services else ""
+        why += f"; {skipped} lines could not be read, such as {named[0]}" if named else ""
         raise AuditError(f"{what}: no decision record{why}; expected JSON lines with kind 'decision'")
     if all(math.isfinite(decision.unix_s) for decision in found):
         found.sort(key=lambda decision: decision.unix_s)
@@ -105,8 +114,8 @@ def decision_of(line: str) -> AuditDecision | None:
     shadow = shadow if isinstance(shadow, dict) else {}
     return AuditDecision(
         t_s, _number(record.get("unix_s")), _number(record.get("week_s", observation.get("week_s"))), observation,
-        target, str(record.get("reason", "")), str(record.get("scaler", "")), str(shadow.get("scaler", "")),
-        _target(shadow.get("target")), str(shadow.get("reason", "")),
+        target, str(record.get("reason", "")), str(record.get("scaler", "")), str(record.get("service", "")),
+        str(shadow.get("scaler", "")), _target(shadow.get("target")), str(shadow.get("reason", "")),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from rlscale.decide import demand_per_s
 from rlscale.deploy.shield_config import Queueing as Setting
 from rlscale.deploy.shields.base import Context, State, Target, Verdict
 from rlscale.deploy.shields.capacity import lowered, priced, raised, side_per_s
-from rlscale.deploy.shields.recent import Recent
+from rlscale.deploy.shields.recent import Peaks, Recent
 from rlscale.types import Observation, ScalingLimits
 
 
@@ -27,7 +27,7 @@ class Queueing:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self._rates, self._demands = Recent(setting.floor_window_s), Recent(setting.ceiling_window_s)
+        self._rates, self._demands = Recent(setting.floor_window_s), Peaks(setting.ceiling_window_s)
 
     def reset(self) -> None:
         """No load seen."""

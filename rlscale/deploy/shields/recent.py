@@ -39,3 +39,13 @@ class Recent:
     def restore(self, pairs: Iterable[Iterable[float]]) -> None:
         """What `state` gave."""
         self._kept = deque((float(at_s), float(value)) for at_s, value in pairs)
+
+
+class Peaks(Recent):
+    """The same, without what is neither younger nor larger than another: all that the largest one needs."""
+
+    def add(self, now_s: float, value: float) -> None:
+        """Remember a value."""
+        while self._kept and self._kept[-1][1] <= value:
+            self._kept.pop()
+        super().add(now_s, value)
