@@ -28,7 +28,7 @@ def test_recorded_rates_are_added_up_and_the_growth_of_the_queue_is_load_too() -
     metrics = told(100.0, arrival_per_s={"a": 6.0, "b": 4.0})
     read = reader()
     first = read.read(FakeContext(5.0, 1.0, **metrics), 10.0, 100.0)
-    later = read.read(FakeContext(35.0, 31.0, **metrics), 20.0, 110.0)
+    later = read.read(FakeContext(35.0, 31.0, **metrics), 20.0, 101.0)
     assert read.how == "recorded"
     assert first.arrival_per_s == 10.0  # nothing is known of the queue before
     assert later.arrival_per_s == 13.0  # 30 more are queued after 10 s
