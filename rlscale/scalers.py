@@ -35,6 +35,6 @@ def build_scaler(name: str, limits: ScalingLimits, where: str = "", **parameters
         signature(kind.build).bind(limits, **parameters)
     except TypeError as error:
         raise ScenarioError(
-            f"scaler '{name}': {error}; given were {', '.join(parameters) or 'no parameters'}"
+            f"scaler '{name}' cannot be built: {error}; given were {', '.join(parameters) or 'no parameters'}"
         ) from None
     return kind.build(limits, **parameters)

@@ -158,7 +158,7 @@ def test_two_instances_of_one_service_are_refused(serve: Callable[..., Served]) 
         (("headroom: 1.3", "hedroom: 1.3"), "unexpected keyword argument 'hedroom'"),
         (("kind: dry-run, replicas: [5]", "kind: nothing"), "unknown kind 'nothing'"),
         (("pages: {port: 0}", "pages: {port: 0}\nlimits: x.json"), "either 'scenario' or 'limits', got both"),
-        (("smoothing", "policy:none"), "none: not a policy"),
+        (("smoothing", "policy:none"), "none: no such file or folder"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_orders_nothing(

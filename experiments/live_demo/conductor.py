@@ -23,8 +23,10 @@ from experiments.live_demo.fleet import fleet_law
 from experiments.live_demo.outcome import Played, read_requests
 from experiments.live_demo.recorded import Recorded
 from experiments.live_demo.replica import described
+from experiments.results import write_text
 from rlscale.deploy.audit import records
 from rlscale.errors import ResultError
+from rlscale.limits_file import LIMITS, limits_text
 from rlscale.scenario import Scenario
 
 HOST = "127.0.0.1"
@@ -70,6 +72,7 @@ async def play(demo: Demo, scaler: str, folder: Path) -> Played:
     """One scaler on the whole load. Its logs and the table of its requests are in `folder` afterwards."""
     folder.mkdir(parents=True)
     demo.recorded.write(folder / "load.csv")
+    write_text(folder / LIMITS, limits_text(demo.scenario.limits))  # the loop needs no simulator, and starts sooner
     async with AsyncExitStack() as stack:
         database = stack.enter_context(TemporaryDirectory(prefix="live-demo-", ignore_cleanup_errors=True))
         children = await stack.enter_async_context(Children(folder / "logs"))
@@ -182,7 +185,8 @@ async def _metrics(demo: Demo, children: Children, control: Control, folder: Pat
 
 async def _loop(demo: Demo, children: Children, scaler: str, folder: Path, fleet_url: str, metrics: dict[str, Any],
                 began_s: float | None) -> Child:  # fmt: skip
-    told = {"scenario": str(demo.scenario.path), "speed": demo.speed, "metrics": metrics, "began_s": began_s,
+    told = {"limits": str(folder / LIMITS), "interval_s": demo.scenario.cluster.interval_s, "speed": demo.speed,
+            "metrics": metrics, "began_s": began_s,
             "config": live_config(scaler, folder, {"kind": "rest", "url": fleet_url, "timeout_s": 2.0})}  # fmt: skip
     child = await children.python("loop", "loop", json.dumps(told))
     await child.ready()
@@ -202,7 +206,7 @@ async def _finish(client: Child, loop: Child) -> None:
 
 def _tidy(folder: Path) -> None:
     """What says nothing that is not said elsewhere goes."""
-    for path in (folder / "load.csv", folder / "audit.jsonl.lock", *(folder / "logs").iterdir()):
+    for path in (folder / "load.csv", folder / LIMITS, folder / "audit.jsonl.lock", *(folder / "logs").iterdir()):
         if path.parent == folder or path.stat().st_size == 0:
             path.unlink(missing_ok=True)
     with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlscale.deploy.assemble import Plan
 from rlscale.deploy.config import LiveConfig, checked
-from rlscale.scenario import Scenario
+from rlscale.types import ScalingLimits
 
 SERVICE = "toy"
 
@@ -18,6 +18,6 @@ def live_config(scaler: str, folder: Path, backend: dict[str, Any]) -> dict[str,
             "audit": {"path": str(folder / "audit.jsonl")}}  # fmt: skip
 
 
-def plan_of(raw: dict[str, Any], scenario: Scenario) -> Plan:
-    """Checked, with the limits of the scenario."""
-    return Plan(checked(LiveConfig, raw, "live-demo"), scenario.limits, scenario.cluster.interval_s, "live-demo")
+def plan_of(raw: dict[str, Any], limits: ScalingLimits, interval_s: float) -> Plan:
+    """Checked."""
+    return Plan(checked(LiveConfig, raw, "live-demo"), limits, interval_s, "live-demo")

@@ -37,10 +37,10 @@ def over_time(entries: Sequence[Mapping[str, Any]], palette: Palette) -> str:
             fleet.plot(minutes, series["ready"], gid=of(label), drawstyle="steps-post", **line)
             ttft.plot(minutes, _numbers(series["ttft_mean_s"]), gid=of(label), **line)
         fleet.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        for ax in (load, fleet, ttft):
-            ax.set_ylim(bottom=0)
-            ax.set_xlim(minutes[0], minutes[-1])
+        load.set_xlim(minutes[0], minutes[-1])
         ttft.set_xlabel("minutes")
+    for ax in axes[:, 0]:  # rows share their axes; only now is everything in them
+        ax.set_ylim(bottom=0)
     _names(axes)
     return svg(fig, "Load, replicas and time to first token, live and simulated")
 

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from experiments.live_demo.accelerated import AcceleratedClock, AcceleratedSourc
 from experiments.live_demo.children import on_lines, say_ready
 from experiments.live_demo.config import plan_of
 from rlscale.deploy.assemble import Plan, assemble
+from rlscale.deploy.base import MetricsError
 from rlscale.deploy.kinds import Site, build
 from rlscale.deploy.live import Live
 from rlscale.deploy.service import Service, to_stderr
-from rlscale.scenario import load_scenario
+from rlscale.limits_file import load_limits
 
 
 def main(told: dict[str, Any]) -> None:
     """Decide until told to end."""
     to_stderr(logging.INFO)
-    scenario = load_scenario(Path(told["scenario"]), check_reference=False)
-    plan = plan_of(told["config"], scenario)
+    plan = plan_of(told["config"], load_limits(Path(told["limits"])), told["interval_s"])
     clock = AcceleratedClock(told["speed"], told["began_s"])
     live = assembled(plan, clock, told["metrics"])
     heard = _listen(clock)
@@ -42,6 +43,8 @@ def assembled(plan: Plan, clock: AcceleratedClock, metrics: dict[str, Any]) -> L
     """The service with a source that says wall seconds."""
     site = Site(plan.config.service, hurried(plan.limits, clock.speed), plan.interval_s / clock.speed, WallClock(clock))
     source = AcceleratedSource(build("metrics", metrics, site, plan.where), clock)
+    with suppress(MetricsError):
+        source.read()  # whoever reads pages itself begins now, so that the first decision knows rates
     live = assemble(plan, clock)
     live.world.source = source
     return live

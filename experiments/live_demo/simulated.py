@@ -13,7 +13,8 @@ from rlscale.scenario import Scenario
 
 def simulate(scenario: Scenario, recorded: Recorded, scaler: str, seed: int) -> RunResult:
     """Every request and every engine iteration, as the live loop would decide."""
-    plan = plan_of(live_config(scaler, Path(), {"kind": "dry-run"}), scenario)
+    plan = plan_of(live_config(scaler, Path(), {"kind": "dry-run"}), scenario.limits,
+                   scenario.cluster.interval_s)  # fmt: skip
     decider = decider_of(plan, [], None, 0.0)
     return run(scenario, decider, recorded.load, seed, scaler, (recorded.initial,), engine="request")
 

@@ -15,6 +15,7 @@ from rlscale.deploy.tensorboard import Scalars
 from rlscale.deploy.world import LiveWorld
 from rlscale.types import Decision, Observation, Scaler
 
+STATE_EVERY = 20  # decisions: the state of the shields is longer than all the rest of a record
 log = logging.getLogger("rlscale.live")
 
 
@@ -107,8 +108,9 @@ class Live:
             "service": self.service, "scaler": current.name, "t_s": turn.seen.t_s, "week_s": turn.seen.week_s,
             "observation": to_json(turn.seen), "target": list(turn.bounded.target), "reason": turn.bounded.reason,
             "outcome": outcome, "fallback": fallback, "decision_s": turn.decision_s,
-            "state": {"world": world.state(), "decider": current.decider.state()},
         }  # fmt: skip
+        if self.turned % STATE_EVERY == 1:
+            record["state"] = {"world": world.state(), "decider": current.decider.state()}
         if shadowed:
             record["shadow"] = dict(shadowed)
             self.exporter.shadow(shadowed["target"] or ())

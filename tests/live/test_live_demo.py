@@ -85,20 +85,21 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
 def test_a_replica_and_the_loop_are_killed_and_everything_goes_on(demo: Demo, metrics: str) -> None:
     if metrics == "prometheus" and prometheus.installed() is None:
         pytest.skip("needs prometheus on the PATH")
-    process = demo.start("--scalers", "headroom", "--minutes", "10", "--speed", "20", "--metrics", metrics, "--out",
-                         str(demo.out), "--kill", "replica@200,loop@300")  # fmt: skip
+    process = demo.start("--scalers", "headroom", "--minutes", "8", "--speed", "8", "--metrics", metrics, "--out",
+                         str(demo.out), "--kill", "replica@100,loop@200")  # fmt: skip
     said, _ = process.communicate(timeout=540)
     assert process.returncode == 0, said
     results = json.loads((demo.out / "results.json").read_text())
     [run] = results["runs"]
     assert run["plumbing"]["replicas_died"] == 1 and run["plumbing"]["loop_restarts"] == 1
     rows = {row["measure"]: row for row in results["rows"]}
-    assert rows["attainment"]["live"] > 0.5 and rows["lost"]["live"] < 0.05 * results["live_demo"]["requests"]
+    # What ran on the replica when it died is lost, and nothing else.
+    assert rows["attainment"]["live"] > 0.5 and rows["lost"]["live"] < 0.06 * results["live_demo"]["requests"]
     decisions = [json.loads(line) for line in (demo.out / "headroom" / "audit.jsonl").read_text().splitlines()]
     starts = [i for i, record in enumerate(decisions) if record["kind"] == "start"]
     assert len(starts) == 2  # the second one goes on in the same log, with the clock of the first
     times = [record["t_s"] for record in decisions if record["kind"] == "decision"]
-    assert times == sorted(times) and times[-1] > 500.0
+    assert times == sorted(times) and times[-1] > 420.0
     assert {record["outcome"] for record in decisions if record["kind"] == "decision"} == {"ordered"}
     assert "<svg" in (demo.out / "report.html").read_text() and (demo.out / "report.md").exists()
 
