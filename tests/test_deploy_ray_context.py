@@ -28,7 +28,7 @@ def test_recorded_rates_are_added_up_and_the_growth_of_the_queue_is_load_too() -
     metrics = told(100.0, arrival_per_s={"a": 6.0, "b": 4.0})
     read = reader()
     first = read.read(FakeContext(5.0, 1.0, **metrics), 10.0, 100.0)
-    later = read.read(FakeContext(35.0, 31.0, **metrics), 20.0, 110.0)
+    later = read.read(FakeContext(35.0, 31.0, **metrics), 20.0, 101.0)
     assert read.how == "recorded"
     assert first.arrival_per_s == 10.0  # nothing is known of the queue before
     assert later.arrival_per_s == 13.0  # 30 more are queued after 10 s
@@ -56,8 +56,15 @@ def test_latencies_are_weighted_by_answers_and_hold_the_wait_in_serves_queue() -
 
 
 def test_the_age_of_metrics_is_that_of_the_newest_record() -> None:
-    assert reader().read(FakeContext(1.0, 0.0, **told(60.0, arrival_per_s={"a": 1.0})), 10.0, 100.0).taken_s == 60.0
+    assert reader().read(FakeContext(1.0, 0.0, **told(98.0, arrival_per_s={"a": 1.0})), 10.0, 100.0).taken_s == 98.0
     assert reader().read(FakeContext(1.0, 0.0), 10.0, 100.0).taken_s == 100.0
+
+
+def test_records_older_than_the_window_are_missing_metrics() -> None:
+    old = FakeContext(0.0, 0.0, **told(90.0, arrival_per_s={"a": 1.0}))
+    assert reader().read(old, 10.0, 92.0).arrival_per_s == 1.0
+    with pytest.raises(MetricsError, match=r"is 3.0 s old"):  # a window of 2 s, told every 0.5 s
+        reader().read(old, 10.0, 93.0)
 
 
 def test_silence_after_the_start_is_not_idleness() -> None:
@@ -194,7 +201,7 @@ def test_totals_become_rates_and_means_of_the_window_however_late_they_are_read(
                     "ttft_s_total": 9.0, "several_total": 15.0, "tpot_s_total": 5.5}  # fmt: skip
     raw = {name: {"a": [SimpleNamespace(timestamp=90.0, value=begin[name]),
                         SimpleNamespace(timestamp=98.0, value=more[name])]} for name in begin}  # fmt: skip
-    reading = reader().read(FakeContext(1.0, 0.0, raw_metrics=raw), 10.0, 120.0)
+    reading = reader().read(FakeContext(1.0, 0.0, raw_metrics=raw), 10.0, 99.0)
     assert (reading.arrival_per_s, reading.dropped_per_s, reading.taken_s) == (5.0, 0.625, 98.0)
     assert (reading.ttft_s, reading.tpot_s, reading.attainment) == (0.2, 0.05, 0.6)
 

@@ -85,7 +85,7 @@ def test_decisions_are_those_of_the_same_scaler_asked_directly(name: str, tmp_pa
     serving = Serving(**(SCRIPTED | {"policy": name, "audit": str(tmp_path / "audit.jsonl")}))
     for step in range(200):
         load = 8.0 + 7.0 * math.sin(step / 20.0)
-        metrics = told(serving.clock.unix_s(), arrival_per_s={"a": 4.0 * load}, ttft_s={"a": 0.2})
+        metrics = told(serving.clock.unix_s() + 5.0, arrival_per_s={"a": 4.0 * load}, ttft_s={"a": 0.2})
         serving.tick(total_num_requests=load, total_queued_requests=load / 4, **metrics)
     scaler = build_scaler(name, KNOWN)
     scaler.reset()

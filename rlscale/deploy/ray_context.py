@@ -10,7 +10,8 @@ rates and means under the names of `NAMES`, as Serve aggregates them. What follo
 - TTFT: what replicas record plus the mean wait in Serve's queue, queued / arrival rate (Little's law). A mean wait
   beyond the TTFT of the SLO leaves an attainment of 0.
 - time of the metrics: the newest record of a replica. Without records it is not known, and a proxy that has died looks
-  like a service without load; with them, replicas that serve while Serve tells of no request are missing metrics.
+  like a service without load; with them, records older than the window, and replicas that serve while Serve tells of no
+  request, are missing metrics.
 """
 
 from __future__ import annotations
@@ -58,7 +59,13 @@ class ContextReader:
             raise MetricsError(f"total_num_requests is {ctx.total_num_requests!r}; expected a number, 0 or more")
         queued = 0.0 if math.isnan(queued) else min(queued, present)
         told = {**_told(ctx.aggregated_metrics), **_between(ctx.raw_metrics)}
+        newest_s = _newest_s(ctx)
         self._check(ctx, steady_s, present, told)
+        # Totals come the same way as records: when those are older than the window, nothing in it is known.
+        window_s = number(getattr(ctx.config, "look_back_period_s", None))
+        late_s = unix_s - newest_s - number(getattr(ctx.config, "metrics_interval_s", 0.0))
+        if told and late_s > window_s:
+            raise MetricsError(f"the newest record of a replica is {unix_s - newest_s:.1f} s old")
         grown, grown_queue = self._growth(steady_s, present, queued)
         running = present - queued
         recorded = told.get("arrival_per_s")
@@ -77,7 +84,7 @@ class ContextReader:
             means["attainment"] = 0.0
         memory = _mean(told.get(MEMORY), None)
         return Reading(
-            _newest_s(ctx, unix_s) if recorded else unix_s,
+            newest_s if recorded and math.isfinite(newest_s) else unix_s,
             arrival_per_s, queued, running,
             ttft_s=means["ttft_s"], tpot_s=means["tpot_s"], attainment=means["attainment"],
             dropped_per_s=sum(told["dropped_per_s"].values()) if "dropped_per_s" in told else math.nan,
@@ -211,12 +218,13 @@ def _mean(values: Mapping[Any, float] | None, weights: Mapping[Any, float] | Non
     return sum(value * weights.get(replica, 0.0) for replica, value in values.items()) / total
 
 
-def _newest_s(ctx: Any, unix_s: float) -> float:
-    """Unix time of the newest record of a replica; now, where Serve does not tell."""
-    newest_s = -math.inf
-    for name, by_replica in (ctx.raw_metrics or {}).items():
-        if name in RECORDED:
-            for points in by_replica.values():
-                if points:
-                    newest_s = max(newest_s, number(points[-1].timestamp))
-    return newest_s if math.isfinite(newest_s) else unix_s
+def _newest_s(ctx: Any) -> float:
+    """Unix time of the newest record of a replica; NaN where Serve does not tell."""
+    times = [
+        number(points[-1].timestamp)
+        for name, by_replica in (ctx.raw_metrics or {}).items()
+        if name in RECORDED
+        for points in by_replica.values()
+        if points
+    ]
+    return max((time for time in times if math.isfinite(time)), default=math.nan)

@@ -59,8 +59,8 @@ class RayService:
         failed = self._failures()
         decision = self.guard.decide(seen)
         # The limits shield lets the last replica go when nobody has asked for long enough. Not while nothing is heard.
-        deaf = isinstance(self._view.reading, MetricsError)
-        bounded = bound(decision, _within(self.limits, *bounds(ctx, self._to_zero and not deaf)), seen.target)
+        to_zero = self._to_zero and not self._view.missing
+        bounded = bound(decision, _within(self.limits, *bounds(ctx, to_zero)), seen.target)
         reason = "; ".join(part for part in (decision.reason, bounded.reason) if part)
         self._world.apply(seen, bounded)
         self._world.target = None  # the next context says what came of it
@@ -74,6 +74,7 @@ class RayService:
             "fallback": self.guard.decided_by != "scaler",
             "decided_by": self.guard.decided_by,
             "arrival": self._reader.how,
+            "missing": self._view.missing,
             "errors": self.errors,
             "decision_s": round(time.perf_counter() - began_s, 6),
             "state": {"world": self._world.state(), "decider": self.guard.state(), "decisions": self.decisions,
@@ -141,6 +142,7 @@ class RayService:
             "last_error": self.last_error,
             "counts": {name: count for name, count in self.guard.counts.items() if count},
             "arrival": self._reader.how,
+            "missing": self._view.missing,
             "audit_fault": self._audit_fault,
             "warnings": self.warnings,
         }
@@ -152,6 +154,11 @@ class _View:
     def __init__(self) -> None:
         self.now: Fleet | None = None
         self.reading: Reading | MetricsError = MetricsError("nothing read yet")
+
+    @property
+    def missing(self) -> str:
+        """Why there were no metrics at this tick; empty when there were."""
+        return str(self.reading) if isinstance(self.reading, MetricsError) else ""
 
     def read(self) -> Reading:
         if isinstance(self.reading, MetricsError):

@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ ENVIRONMENT = {
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE), str(HERE.parent)]),
 }
-INTERVAL_S = 2.0
+INTERVAL_S = 5.0  # one of 2 s orders, on a busy machine, fewer replicas before the first have started
 # A dozen processes on two cores: decisions are late and metrics come in fits and starts, which is not what is tested.
-SHIELDS = {"breaker": {"deadline_s": 5.0}, "flap": {"on": False}}
+SHIELDS = {"breaker": {"deadline_s": 5.0}, "flap": {"on": False}, "queueing": {"floor_window_s": 10.0}}
 SERVICE = """{"rlscale_limits": 1, "slo": {"ttft_s": 1.0}, "drain_s": 1.0, "pools": [{"min_replicas": 1,
 "max_replicas": 4, "capacity_per_s": 3.2, "seats": 2.0, "start_median_s": 5.0, "start_p95_s": 8.0,
 "usd_per_replica_s": 0.001}]}"""
@@ -116,8 +117,9 @@ class Load:
                 self.failures.append(error)
 
 
-def deploy(serve: Any, name: str, audit: Path, **settings: Any) -> Any:
-    """The service under a policy with these settings; its handle."""
+@contextmanager
+def deployed(serve: Any, name: str, audit: Path, **settings: Any) -> Iterator[Any]:
+    """The service under a policy with these settings while the block lasts; its handle."""
     import ray_app
 
     from rlscale.deploy.ray_serve import autoscaling_policy
@@ -126,13 +128,17 @@ def deploy(serve: Any, name: str, audit: Path, **settings: Any) -> Any:
         ray_app.Model, max_ongoing_requests=ray_app.SEATS, ray_actor_options={"num_cpus": 0.2},
         graceful_shutdown_timeout_s=20.0,
         autoscaling_config={
-            "min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 2, "look_back_period_s": 4.0,
+            "min_replicas": 1, "max_replicas": 4, "target_ongoing_requests": 2, "look_back_period_s": 6.0,
             "metrics_interval_s": 1.0,  # the environment variables that are to replace it do nothing in 2.60
             "upscale_delay_s": 0.0, "downscale_delay_s": 0.0,
             "policy": autoscaling_policy(audit=str(audit), shields=SHIELDS, **settings),
         },
     )  # fmt: skip
-    return serve.run(deployment.bind(), name=name, route_prefix=None)
+    handle = serve.run(deployment.bind(), name=name, route_prefix=None)
+    try:
+        yield handle
+    finally:
+        serve.delete(name)
 
 
 def running(serve: Any, name: str) -> int:
@@ -156,14 +162,13 @@ def decisions(audit: Path) -> list[dict[str, Any]]:
 
 def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, tmp_path: Path) -> None:
     audit = tmp_path / "net.jsonl"
-    handle = deploy(serve, "net", audit, policy=str(folder))
-    with Load(handle, CLIENTS) as load:
-        within(150.0, "four replicas under load", lambda: running(serve, "net") == 4)
-        asked = load.answers
-        within(20.0, "answers by four replicas", lambda: load.answers > asked + 20)
-    assert not load.failures
-    within(60.0, "one replica without load", lambda: running(serve, "net") == 1)
-    serve.delete("net")
+    with deployed(serve, "net", audit, policy=str(folder)) as handle:
+        with Load(handle, CLIENTS) as load:
+            within(150.0, "four replicas under load", lambda: running(serve, "net") == 4)
+            asked = load.answers
+            within(20.0, "answers by four replicas", lambda: load.answers > asked + 20)
+        assert not load.failures
+        within(90.0, "one replica without load", lambda: running(serve, "net") == 1)
 
     # The same scaler behind the same shields, asked directly on what was seen, decides the same.
     rows, limits = decisions(audit), load_limits(folder)
@@ -171,7 +176,7 @@ def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, t
     scaler = guarded(checked({"policy": str(folder), "shields": patient}), limits, INTERVAL_S, 2.0)
     assert {row["target"][0] for row in rows} >= {1, 4}
     assert rows[-1]["errors"] == 0
-    assert sum(row["decided_by"] == "scaler" for row in rows) > 0.8 * len(rows)
+    assert sum(row["decided_by"] == "scaler" for row in rows) > 0.7 * len(rows)
     assert any(row["arrival"] == "recorded" and (row["observation"]["ttft_s"] or 0.0) > 0.1 for row in rows)
     for row in rows:
         assert list(decide(scaler, from_json(row["observation"], limits), limits).target) == row["target"]
@@ -180,35 +185,32 @@ def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, t
 
 def test_a_policy_that_raises_keeps_serving_through_the_fallback(serve: Any, folder: Path, tmp_path: Path) -> None:
     audit = tmp_path / "bad.jsonl"
-    handle = deploy(serve, "bad", audit, policy="fake_ray:Raising", limits=str(folder), interval_s=INTERVAL_S)
-    with Load(handle, CLIENTS) as load:
-        within(150.0, "four replicas by the fallback", lambda: running(serve, "bad") == 4)
-        many = within(20.0, "errors", lambda: [row for row in decisions(audit) if row["errors"] >= 3])
-        within(30.0, "errors among the metrics of Ray", lambda: exported_errors() >= 3)
-    assert not load.failures
+    with deployed(serve, "bad", audit, policy="fake_ray:Raising", limits=str(folder), interval_s=INTERVAL_S) as handle:
+        with Load(handle, CLIENTS) as load:
+            within(150.0, "four replicas by the fallback", lambda: running(serve, "bad") == 4)
+            many = within(30.0, "errors", lambda: [row for row in decisions(audit) if row["errors"] >= 3])
+            within(30.0, "errors among the metrics of Ray", lambda: exported_errors() >= 3)
+        assert not load.failures
+        within(90.0, "one replica without load", lambda: running(serve, "bad") == 1)
+        assert str(serve.status().applications["bad"].status.value) == "RUNNING"
     assert many[-1]["decided_by"] == "fallback"
     assert any("raised ZeroDivisionError: a decision divided by zero" in row["reason"] for row in many)
     errors = [row["errors"] for row in decisions(audit)]
     assert errors == sorted(errors)
-    within(60.0, "one replica without load", lambda: running(serve, "bad") == 1)
-    assert str(serve.status().applications["bad"].status.value) == "RUNNING"
-    serve.delete("bad")
 
 
 def test_a_controller_that_is_killed_goes_on_where_it_was(serve: Any, folder: Path, tmp_path: Path) -> None:
     audit = tmp_path / "kill.jsonl"
-    handle = deploy(serve, "kill", audit, policy=str(folder))
-    with Load(handle, CLIENTS) as load:
+    with deployed(serve, "kill", audit, policy=str(folder)) as handle, Load(handle, CLIENTS) as load:
         within(150.0, "two replicas under load", lambda: running(serve, "kill") >= 2)
         before = decisions(audit)[-1]
         ray.kill(ray.get_actor("SERVE_CONTROLLER_ACTOR", namespace="serve"), no_restart=False)
         within(60.0, "a second start", lambda: sum(row["kind"] == "start" for row in records(audit)) == 2)
-        rows = within(60.0, "decisions", lambda: later(audit, before, 6))
+        rows = within(60.0, "decisions", lambda: later(audit, before, 4))
     assert not load.failures
     assert rows[0]["state"]["decisions"] == before["state"]["decisions"] + 1
     assert rows[0]["observation"]["t_s"] > before["observation"]["t_s"]
     assert min(row["target"][0] for row in rows) >= 2  # metrics that have not come yet are no idleness
-    serve.delete("kill")
 
 
 def later(audit: Path, before: dict[str, Any], count: int) -> list[dict[str, Any]]:
