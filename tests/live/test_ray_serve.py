@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +60,7 @@ def serve() -> Iterator[Any]:
     patch = pytest.MonkeyPatch()
     for name, value in ENVIRONMENT.items():
         patch.setenv(name, value)
-    home = Path("/tmp/rlray")  # sockets: a longer path does not fit
-    shutil.rmtree(home, ignore_errors=True)
+    home = Path(tempfile.mkdtemp(prefix="rl-"))  # sockets lie in it: the path of a test's own folder is too long
     from ray import serve as serving
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
