@@ -65,6 +65,7 @@ EXAMPLES = {
 
 FAILED, INTERRUPTED = 2, 130
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+PLAIN = ("serve",)  # what needs no compiled kernel, and should be small and start at once
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -76,6 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return FAILED
+    if argv is None and args.command in PLAIN:  # in a process of its own: others may have loaded kernels
+        os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
     if args.command not in available():
         hint = nearest(args.command, available())
         return _fail(f"error: unknown command '{args.command}'; {hint} ({program} --help)", FAILED)

@@ -1,7 +1,7 @@
 """What serving costs: a process from its start to its first decision, its memory, decisions, and a day of faults.
 
-The process is the one a user starts, with a policy of 64 x 64 units and a limits file, in plain Python as in the image
-(NUMBA_DISABLE_JIT=1). The day runs in this process on a simulated cluster, as fast as it can.
+The process is the one a user starts, with a policy of 64 x 64 units and a limits file. The day runs in this process on
+a simulated cluster, as fast as it can.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _started(folder: Path) -> dict[str, float]:
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "experiments", "serve", "--config", str(folder / "live.yaml"), "--quiet"]
     began_s = time.perf_counter()
-    process = subprocess.Popen(command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     first_s = 0.0
     try:
         while True:

@@ -73,7 +73,8 @@ def written(args: argparse.Namespace, source: Any) -> tuple[dict[str, bytes], di
     """The files of an export by name, and what else is to be said of it."""
     from rlscale.limits_file import LIMITS, limits_text
 
-    beside = {LIMITS: limits_text(source.known, source.scenario.name, source.scenario.hash).encode()}
+    of = source.scenario
+    beside = {LIMITS: limits_text(source.known, of.name, of.hash, of.cluster.interval_s).encode()}
     if args.format == "folder":
         return _folder(args, source), {}
     if args.format == "tree":

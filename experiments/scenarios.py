@@ -1,5 +1,6 @@
 """The built-in scenarios: list them, check that they can meet their SLO, store their reference cost, write their cards.
 
+`limits` prints what a live service needs to know of one, as limits.json: capacity, seats, prices, start-up times, SLO.
 The reference cost is that of the cheapest constant fleet which reaches the target attainment on the training loads.
 """
 
@@ -19,6 +20,7 @@ from experiments.page import page
 from experiments.results import write_text
 from rlscale.errors import ScenarioError
 from rlscale.execute import by_price
+from rlscale.limits_file import limits_text
 from rlscale.loop import need_series
 from rlscale.loop import run as run_loop
 from rlscale.scenario import REFERENCE_FILE, Scenario, check_unloaded
@@ -43,7 +45,7 @@ class Constant:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments scenarios`."""
-    parser.add_argument("what", choices=["list", "check", "reference", "cards"])
+    parser.add_argument("what", choices=["list", "check", "limits", "reference", "cards"])
     parser.add_argument("names", nargs="*", help="names or files; default all built-in ones")
 
 
@@ -56,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         write_text(folder / "README.md", write_cards(folder))
         print(f"wrote {folder / 'README.md'}")
         return 0
+    if args.what == "limits":
+        return _limits(args.names)
     names = args.names or scenario_names()
     scenarios = [_load(name, stale_allowed=args.what == "reference") for name in names]
     if args.what == "reference":
@@ -66,6 +70,15 @@ def run(args: argparse.Namespace) -> int:
                   f"attainment {entry['attainment']:.4f} (one less {entry['attainment_one_less']:.4f})")  # fmt: skip
         return 0
     _table(scenarios)
+    return 0
+
+
+def _limits(names: list[str]) -> int:
+    if len(names) != 1:
+        raise ScenarioError(f"limits: got {len(names)} names, expected one scenario")
+    scenario = _load(names[0], stale_allowed=True)
+    check_unloaded(scenario)
+    print(limits_text(scenario.limits, scenario.name, scenario.hash, scenario.cluster.interval_s), end="")
     return 0
 
 

@@ -10,13 +10,11 @@ import argparse
 import logging
 from pathlib import Path
 
+from experiments.serve_limits import known_of
 from rlscale.deploy.assemble import Plan, assemble, relative_to
-from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.clock import SystemClock
-from rlscale.deploy.config import LiveConfig, ScalerConfig, load_config
+from rlscale.deploy.config import ScalerConfig, load_config
 from rlscale.deploy.service import Service, to_stderr
-from rlscale.errors import RlscaleError
-from rlscale.types import ScalingLimits
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,27 +52,4 @@ def plan_of(args: argparse.Namespace) -> Plan:
         config = config.model_copy(update={"scaler": ScalerConfig(name=args.scaler)})
     if args.dry_run:
         config = config.model_copy(update={"backend": {"kind": "dry-run", "watch": config.backend}})
-    return Plan(config, *_limits(config, path), str(path), path.read_text())
-
-
-def _limits(config: LiveConfig, path: Path) -> tuple[ScalingLimits, float]:
-    """What the service may know of its cluster, and the control interval."""
-    if (config.scenario is None) == (config.limits is None):
-        got = "neither" if config.limits is None else "both"
-        raise LiveConfigError(f"{path}: expected either 'scenario' or 'limits', got {got}")
-    try:
-        if config.limits is not None:
-            from rlscale.limits_file import load_limits
-
-            if config.interval_s is None:
-                raise LiveConfigError(f"{path}: 'interval_s' is missing; limits do not say it")
-            return load_limits(config.limits), config.interval_s
-        from envs import get_scenario
-
-        beside = path.parent / str(config.scenario)
-        scenario = get_scenario(str(beside) if beside.is_file() else str(config.scenario))
-        return scenario.limits, config.interval_s or scenario.cluster.interval_s
-    except LiveConfigError:
-        raise
-    except RlscaleError as error:
-        raise LiveConfigError(f"{path}: {error}") from None
+    return Plan(config, *known_of(config, path), str(path), path.read_text())

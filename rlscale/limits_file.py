@@ -63,6 +63,7 @@ class _File(_Checked):
     scenario_hash: str | None = Field(None, max_length=200)
     slo: _Slo
     drain_s: float = Field(gt=0)
+    interval_s: float | None = Field(None, gt=0, le=3600)
     pools: list[_Pool] = Field(min_length=1, max_length=MOST_POOLS)
 
     @model_validator(mode="after")
@@ -77,8 +78,10 @@ class _File(_Checked):
         return self
 
 
-def limits_text(known: ScalingLimits, scenario: str | None = None, scenario_hash: str | None = None) -> str:
-    """The file's content; `parse_limits` gives equal limits back, to the last bit."""
+def limits_text(
+    known: ScalingLimits, scenario: str | None = None, scenario_hash: str | None = None, interval_s: float | None = None
+) -> str:
+    """The file's content; `parse_limits` gives equal limits back, to the last bit. The interval is the scenario's."""
     pools = [
         {
             "min_replicas": int(known.min_replicas[p]), "max_replicas": int(known.max_replicas[p]),
@@ -91,9 +94,9 @@ def limits_text(known: ScalingLimits, scenario: str | None = None, scenario_hash
         for p in range(len(known.min_replicas))
     ]  # fmt: skip
     slo = {name: getattr(known.slo, name) for name in ("ttft_s", "tpot_s", "ttft_tokens_per_s", "attainment")}
-    said = {"scenario": scenario, "scenario_hash": scenario_hash}
+    said = {"scenario": scenario, "scenario_hash": scenario_hash, "interval_s": interval_s}
     data = {
-        "rlscale_limits": SCHEMA, **{name: text for name, text in said.items() if text is not None},
+        "rlscale_limits": SCHEMA, **{name: value for name, value in said.items() if value is not None},
         "slo": {name: float(value) for name, value in slo.items() if math.isfinite(value)},
         "drain_s": float(known.drain_s), "pools": pools,
     }  # fmt: skip
@@ -102,10 +105,19 @@ def limits_text(known: ScalingLimits, scenario: str | None = None, scenario_hash
 
 def parse_limits(data: bytes, where: object) -> ScalingLimits:
     """Limits out of the file's content. Raises PolicyError that names every field that is wrong."""
+    return parse_limits_interval(data, where)[0]
+
+
+def parse_limits_interval(data: bytes, where: object) -> tuple[ScalingLimits, float | None]:
+    """The same, and the control interval in seconds where the file says it."""
     try:
         file = _File.model_validate(parse_json(data, where))
     except ValidationError as error:
         raise PolicyError(f"{where}: {_explained(error)}") from None
+    return _limits(file), file.interval_s
+
+
+def _limits(file: _File) -> ScalingLimits:
     slo = file.slo
 
     def of(name: str) -> Floats:
@@ -127,6 +139,11 @@ def parse_limits(data: bytes, where: object) -> ScalingLimits:
 
 def load_limits(path: str | Path, digest: str | None = None) -> ScalingLimits:
     """Limits out of a file, or out of the folder of a policy; `digest` is the SHA-256 that it has to have."""
+    return load_limits_interval(path, digest)[0]
+
+
+def load_limits_interval(path: str | Path, digest: str | None = None) -> tuple[ScalingLimits, float | None]:
+    """The same, and the control interval in seconds where the file says it."""
     place = Path(path)
     place = place / LIMITS if place.is_dir() else place
     data = read_limited(place, MOST_BYTES)
@@ -134,7 +151,7 @@ def load_limits(path: str | Path, digest: str | None = None) -> ScalingLimits:
     if digest is not None and found != digest:
         raise PolicyError(f"{place}: content {found[:12]}…, the manifest says {digest[:12]}…; copy the folder again, "
                           "or name another limits file")  # fmt: skip
-    return parse_limits(data, place)
+    return parse_limits_interval(data, place)
 
 
 _PER_POOL = ("capacity_per_s", "seats", "start_median_s", "start_p95_s", "usd_per_replica_s", "watts_per_replica",

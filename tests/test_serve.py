@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import requests
+from recorded import saved, steady_network
 
 from experiments.__main__ import main
+from rlscale.actions import Headroom
 from rlscale.deploy.audit import records
 
 pytest.importorskip("prometheus_client", reason="needs prometheus-client")
@@ -174,3 +176,22 @@ def test_check_builds_everything_and_leaves_no_record(folder: Path, capsys: pyte
     assert main(["serve", "--config", str(folder / "live.yaml"), "--check"]) == 0
     assert "chat by headroom, every 0.2 s: all there" in capsys.readouterr().out
     assert (folder / "log" / "audit.jsonl").read_bytes() == b""
+
+
+def test_a_policy_brings_its_own_limits(
+    serve: Callable[..., Served], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither scenario nor limits in the file; the process that serves loads no compiler."""
+    bare = CONFIG.replace("scenario: chat\n", "").replace("interval_s: 0.2\n", "")
+    (folder / "live.yaml").write_text(bare)
+    assert main(["serve", "--config", str(folder / "live.yaml"), "--check"]) == 2
+    assert "expected either 'scenario' or 'limits', got neither" in capsys.readouterr().err
+
+    path = saved(folder / "policy", steady_network(len(Headroom().levels)), Headroom())
+    assert main(["serve", "--config", str(folder / "live.yaml"), "--check", "--scaler", f"policy:{path}"]) == 0
+    assert "every 15 s" in capsys.readouterr().out
+    served = serve("--scaler", f"policy:{path}", "--no-pages")
+    until(lambda: len(served.decisions()) >= 1)
+    loaded = Path(f"/proc/{served.process.pid}/maps")
+    if loaded.exists():
+        assert "numpy" in loaded.read_text() and "llvmlite" not in loaded.read_text()

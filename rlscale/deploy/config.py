@@ -52,7 +52,7 @@ class LiveConfig(Strict):
 
     service: str = Field(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
     scenario: str | None = Field(None, description="name or file: capacity, limits and SLO of the service")
-    limits: Path | None = Field(None, strict=False, description="the same, computed before: see `export`")
+    limits: Path | None = Field(None, strict=False, description="the same, computed before: see `scenarios limits`")
     scaler: ScalerConfig | None = Field(None, description="what --scaler says instead")
     fallback: ScalerConfig = ScalerConfig(name="headroom-held")
     shadow: ScalerConfig | None = Field(None, description="decides beside the scaler and is only logged")
