@@ -60,6 +60,14 @@ def test_the_age_of_metrics_is_that_of_the_newest_record() -> None:
     assert reader().read(FakeContext(1.0, 0.0), 10.0, 100.0).taken_s == 100.0
 
 
+def test_who_served_when_metrics_were_taken_are_the_replicas_with_new_records() -> None:
+    metrics = told(98.0, arrival_per_s={"a": 1.0, "b": 1.0, "gone": 1.0})
+    assert reader().read(FakeContext(1.0, 0.0, **metrics), 10.0, 98.0).replicas == (3,)
+    metrics["raw_metrics"]["arrival_per_s"]["gone"][-1].timestamp = 90.0
+    assert reader().read(FakeContext(1.0, 0.0, **metrics), 10.0, 98.0).replicas == (2,)
+    assert reader().read(FakeContext(1.0, 0.0), 10.0, 98.0).replicas == ()
+
+
 def test_records_older_than_the_window_are_missing_metrics() -> None:
     old = FakeContext(0.0, 0.0, **told(90.0, arrival_per_s={"a": 1.0}))
     assert reader().read(old, 10.0, 92.0).arrival_per_s == 1.0

@@ -9,9 +9,9 @@ rates and means under the names of `NAMES`, as Serve aggregates them. What follo
   is added; at low load, where requests are faster than at l_SLO, that is too low.
 - TTFT: what replicas record plus the mean wait in Serve's queue, queued / arrival rate (Little's law). A mean wait
   beyond the TTFT of the SLO leaves an attainment of 0.
-- time of the metrics: the newest record of a replica. Without records it is not known, and a proxy that has died looks
-  like a service without load; with them, records older than the window, and replicas that serve while Serve tells of no
-  request, are missing metrics.
+- time of the metrics: the newest record of a replica; who served then: the replicas with records of that time. Without
+  records neither is known, and a proxy that has died looks like a service without load; with them, records older than
+  the window, and replicas that serve while Serve tells of no request, are missing metrics.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ MEANS = ("ttft_s", "tpot_s", "attainment", "prompt_tokens", "answer_tokens")  # 
 WEIGHT, MEMORY = "answered_per_s", "memory_occupancy"
 NAMES = ("arrival_per_s", "dropped_per_s", *MEANS, WEIGHT, MEMORY)  # that a replica may record by itself
 RECORDED = frozenset((*NAMES, *(f"{name}_total" for name in TOTALS)))
+LATE_RECORDS = 2.0  # intervals of metrics by which the records of a replica that serves may differ in age
 SETTINGS = {
     "upscale_delay_s": (0.0, "delays every order"),
     "downscale_delay_s": (0.0, "delays every release"),
@@ -89,7 +90,7 @@ class ContextReader:
             ttft_s=means["ttft_s"], tpot_s=means["tpot_s"], attainment=means["attainment"],
             dropped_per_s=sum(told["dropped_per_s"].values()) if "dropped_per_s" in told else math.nan,
             prompt_tokens=means["prompt_tokens"], answer_tokens=means["answer_tokens"],
-            memory=() if math.isnan(memory) else (memory,),
+            memory=() if math.isnan(memory) else (memory,), replicas=_recording(ctx, newest_s),
         )  # fmt: skip
 
     def _check(self, ctx: Any, steady_s: float, present: float, told: Mapping[str, Any]) -> None:
@@ -220,11 +221,24 @@ def _mean(values: Mapping[Any, float] | None, weights: Mapping[Any, float] | Non
 
 def _newest_s(ctx: Any) -> float:
     """Unix time of the newest record of a replica; NaN where Serve does not tell."""
-    times = [
-        number(points[-1].timestamp)
-        for name, by_replica in (ctx.raw_metrics or {}).items()
-        if name in RECORDED
-        for points in by_replica.values()
-        if points
-    ]
-    return max((time for time in times if math.isfinite(time)), default=math.nan)
+    return max(_last_s(ctx).values(), default=math.nan)
+
+
+def _recording(ctx: Any, newest_s: float) -> tuple[int, ...]:
+    """How many replicas the newest records are of; nothing where they record nothing.
+
+    Serve keeps the series of a replica that is gone until the window has passed, so old ends do not count.
+    """
+    late_s = LATE_RECORDS * max(1.0, number(getattr(ctx.config, "metrics_interval_s", 0.0)))
+    count = sum(last_s >= newest_s - late_s for last_s in _last_s(ctx).values())
+    return (count,) if count else ()
+
+
+def _last_s(ctx: Any) -> dict[Any, float]:
+    """Unix time of the newest record of every replica that records."""
+    found: dict[Any, float] = {}
+    for name, by_replica in (ctx.raw_metrics or {}).items():
+        for replica, points in by_replica.items() if name in RECORDED else ():
+            if points and math.isfinite(last_s := number(points[-1].timestamp)):
+                found[replica] = max(last_s, found.get(replica, 0.0))
+    return found
