@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +126,19 @@ def _maker(folder: Path, kind: str, source: Any) -> Callable[[], Any]:
 
 
 def imported(path: Path) -> Any:
-    """A Python file that this process has just written, as a module of its own."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    """A Python file that this process has just written, as a module of its own; nothing is kept beside it."""
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=_Unkept(path.stem, str(path)))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+class _Unkept(SourceFileLoader):
+    """Keeps no compiled copy: it would become part of the export."""
+
+    def set_data(self, path: Any, data: Any, *, _mode: int = 0) -> None:
+        """Not kept."""
 
 
 def _about(args: argparse.Namespace, source: Any) -> dict[str, Any]:
