@@ -75,7 +75,7 @@ command -v prometheus >/dev/null && command -v node >/dev/null && command -v npm
 endef
 
 define get-node-packages
-command -v npm >/dev/null && npm ci --prefix tests/live/keda --ignore-scripts --no-audit --no-fund --silent \
+command -v npm >/dev/null && timeout 300 npm ci --prefix tests/live/keda --ignore-scripts --no-audit --no-fund --silent \
 	|| echo "no npm packages: the tests of the KEDA client will be skipped"
 endef
 
