@@ -13,7 +13,7 @@ from typing import Any
 
 import kube_server as kube
 import pytest
-from certificates import Authority, Pair
+from authority import Authority, Pair
 from fake_prometheus import running, says, vector
 from kube_cluster import Cluster
 from kube_server import backend

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Authority
+from authority import Authority
 from keda_parts import METRIC, config, serving, tls
 
 from rlscale.deploy.clock import SystemClock

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Authority
+from authority import Authority
 from keda_parts import METRIC, config, method, question, serving, tls, until, wire
 
 from rlscale.deploy.keda import KedaServer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificates import Authority
+from authority import Authority
 from keda_parts import CHAT, METRIC, config, method, question, ref, serving, tls, until, wire
 
 from rlscale.deploy.base import LiveConfigError

@@ -6,6 +6,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -38,6 +40,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(400), pytest.mark.filterwarn
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CLIENTS = 8
+TRAINED_ON, STEPS = "half-second.yaml", 400_000
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # no token in anybody's home directory
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -70,6 +73,8 @@ def serve() -> Iterator[Any]:
         serving.start(proxy_location="Disabled")
         yield serving
     finally:
+        # Handles go on telling a controller that is gone, and would say so for minutes.
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
         serving.shutdown()
         ray.shutdown()
         shutil.rmtree(home, ignore_errors=True)
@@ -88,6 +93,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_policy(path, network, Headroom(), 1, INTERVAL_S, {"algo": "by hand"})
     (path / LIMITS).write_text(SERVICE)
     return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What PPO has learnt on a simulated service of one to four replicas; half a minute."""
+    out = tmp_path_factory.mktemp("trained") / "ppo"
+    command = [sys.executable, "-m", "experiments", "train", "--algo", "ppo", "--scenario", str(HERE / TRAINED_ON),
+               "-n", str(STEPS), "--seed", "0", "--out", str(out)]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return out / "seed-0"
 
 
 class Load:
@@ -160,9 +176,9 @@ def decisions(audit: Path) -> list[dict[str, Any]]:
     return [record for record in records(audit) if record["kind"] == "decision"]
 
 
-def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, tmp_path: Path) -> None:
-    audit = tmp_path / "net.jsonl"
-    with deployed(serve, "net", audit, policy=str(folder)) as handle:
+def test_a_trained_policy_drives_replicas_up_and_down(serve: Any, trained: Path, folder: Path, tmp_path: Path) -> None:
+    audit, known = tmp_path / "net.jsonl", str(folder / LIMITS)
+    with deployed(serve, "net", audit, policy=str(trained), limits=known) as handle:
         with Load(handle, CLIENTS) as load:
             within(150.0, "four replicas under load", lambda: running(serve, "net") == 4)
             asked = load.answers
@@ -173,7 +189,7 @@ def test_a_policy_folder_drives_replicas_up_and_down(serve: Any, folder: Path, t
     # The same scaler behind the same shields, asked directly on what was seen, decides the same.
     rows, limits = decisions(audit), load_limits(folder)
     patient = SHIELDS | {"breaker": {"deadline_s": None}}  # kernels may be compiled first, here
-    scaler = guarded(checked({"policy": str(folder), "shields": patient}), limits, INTERVAL_S, 2.0)
+    scaler = guarded(checked({"policy": str(trained), "limits": known, "shields": patient}), limits, INTERVAL_S, 2.0)
     assert {row["target"][0] for row in rows} >= {1, 4}
     assert rows[-1]["errors"] == 0
     assert sum(row["decided_by"] == "scaler" for row in rows) > 0.7 * len(rows)
