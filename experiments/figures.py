@@ -98,7 +98,8 @@ def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], p
         return ""
     targets = load["targets"]
     fig, axes = _figure(0.75 + 0.27 * len(labels), 1, len(targets), sharey=True)
-    for ax, target in zip(axes[0], targets):
+    row = np.atleast_1d(axes).ravel()
+    for ax, target in zip(row, targets):
         here = {e["scaler"]: e for e in entries if e["target"] == target}
         best = next((e["scaler"] for e in here.values() if e["best_rule"]), "-")
         ax.axvline(0.0, color=INK, lw=0.9, zorder=1)
@@ -112,9 +113,9 @@ def differences(load: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], p
         ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:+.3g} %" if v else "0"))
         ax.grid(axis="y", visible=False)
-    axes[0][0].set_yticks(range(len(labels)), labels)
-    _name_ticks(axes[0][0], labels)
-    axes[0][0].set_ylim(len(labels) - 0.4, -0.6)
+    row[0].set_yticks(range(len(labels)), labels)
+    _name_ticks(row[0], labels)
+    row[0].set_ylim(len(labels) - 0.4, -0.6)
     return svg(fig, f"Cost difference to the best rule on {load['name']}")
 
 

@@ -19,6 +19,7 @@ from experiments import shadow_replay as replaying
 from experiments.cells import Setting, build_scaler
 from experiments.results import clear_disk_errors, provenance, write_csv, write_json, write_text
 from experiments.shadow_report import agreement, compared, report
+from rlscale.deploy.audit import files
 from rlscale.deploy.audit_read import Audit, read_audit
 from rlscale.errors import PolicyError, ResultError, ScenarioError
 from rlscale.loop import RunResult
@@ -32,7 +33,8 @@ Builder = Callable[[str, Scenario], Scaler]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `python -m experiments shadow`."""
-    parser.add_argument("audit", nargs="+", type=Path, help="audit logs, JSON lines, .gz or not")
+    parser.add_argument("audit", nargs="+", type=Path, help="audit logs, JSON lines, .gz or not; with "
+                        "the files that were closed before them")  # fmt: skip
     parser.add_argument("--scenario", required=True, help="name or file: cluster, prices, lengths of requests")
     parser.add_argument("--service", default="", help="the one to look at, where a log holds several")
     parser.add_argument("--acting", help="the scaler that acted, hpa or policy:FOLDER (default: as logged)")
@@ -53,7 +55,8 @@ def run(args: argparse.Namespace) -> int:
         raise ResultError(f"{args.out} exists; give another --out, nothing is overwritten")
     if args.block_s is not None and not args.block_s > 0:
         raise ScenarioError(f"--block-s {args.block_s}; expected seconds above 0")
-    audit = read_audit(args.audit, args.service)
+    paths = list(dict.fromkeys(file for path in args.audit for file in (files(path) or [path])))
+    audit = read_audit(paths, args.service)
     recorded = replaying.recording(audit)
     scenario = replaying.serving(get_scenario(args.scenario), recorded)
     names = {"acting": args.acting or _logged(audit, "scaler"), "shadow": args.shadow or _logged(audit, "shadow")}
@@ -62,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     found |= {
         "log": {"decisions": len(audit.decisions), "hours": len(recorded.rate_per_s) * recorded.interval_s / 3600.0,
                 "interval_s": recorded.interval_s, "filled": recorded.filled, "skipped": audit.skipped,
-                "skipped_lines": list(audit.named), "files": [str(path) for path in args.audit]},
+                "skipped_lines": list(audit.named), "files": [str(path) for path in paths]},
         "provenance": provenance(started, {"luck": args.seed}),
     }  # fmt: skip
     with clear_disk_errors(args.out):

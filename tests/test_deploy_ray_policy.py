@@ -113,6 +113,7 @@ def test_wrong_settings_hold_the_target_and_say_so(wrong: dict[str, Any]) -> Non
     assert serving.status["last_error"]
 
 
+@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")  # Ray's own, of a newer pydantic
 def test_a_wrong_setting_is_told_to_whoever_deploys() -> None:
     pytest.importorskip("ray", reason="needs rlscale[ray]")
     with pytest.raises(LiveConfigError, match="unknown key 'polcy'; did you mean 'policy'"):

@@ -135,6 +135,17 @@ def test_a_log_is_read_as_far_as_it_can_be(log: Path, tmp_path: Path) -> None:
     assert 0 < len(read_audit([packed]).decisions) < len(found.decisions)
 
 
+def test_the_command_reads_the_files_that_were_closed_as_well(log: Path, tmp_path: Path) -> None:
+    lines = log.read_text().splitlines(keepends=True)
+    half, out = len(lines) // 2, tmp_path / "out"
+    (tmp_path / "audit.jsonl.1").write_text("".join(lines[:half]))
+    (tmp_path / "audit.jsonl").write_text("".join(lines[half:]))
+    assert main(["shadow", str(tmp_path / "audit.jsonl"), "--scenario", "chat", "--out", str(out)]) == 0
+    found = json.loads((out / "results.json").read_text())["log"]
+    assert found["decisions"] == len(read_audit([log]).decisions)
+    assert found["files"] == [str(tmp_path / name) for name in ("audit.jsonl.1", "audit.jsonl")]
+
+
 @pytest.mark.parametrize("text", ["", "nothing\n", '{"kind": "start"}\n'])
 def test_a_log_without_decisions_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "empty.jsonl").write_text(text)

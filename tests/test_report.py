@@ -105,6 +105,16 @@ def test_every_section_is_there_in_order_and_every_tag_closes(page: Page):
     assert page.open == []
 
 
+def test_a_study_with_one_target_is_drawn_too(results: dict[str, Any]):
+    one = json.loads(json.dumps(results))
+    target = one["loads"][0]["targets"][0]
+    for load in one["loads"]:
+        load["targets"] = [target]
+    one["headline"] = [entry for entry in one["headline"] if entry["target"] == target]
+    text = report.render(one)
+    assert f"at {100 * target:g} %, against" in text
+
+
 def test_the_file_is_small(html: str):
     assert len(html.encode()) < 1_000_000  # two loads, four scalers; ten loads and ten scalers must stay below 5 MB
 

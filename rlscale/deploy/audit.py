@@ -80,11 +80,15 @@ class Audit:
 
 def records(path: Path) -> Iterator[dict[str, Any]]:
     """Every whole record, oldest first, those of closed files included; what is no record is passed over."""
+    for file in files(path):
+        yield from _of_file(file)
+
+
+def files(path: Path) -> list[Path]:
+    """A log that is there and the files that were closed before it, oldest first."""
     numbers = sorted((int(found.name.rpartition(".")[2]) for found in path.parent.glob(f"{path.name}.*")
                       if found.name.rpartition(".")[2].isdigit()), reverse=True)  # fmt: skip
-    for file in [*(_numbered(path, number) for number in numbers), path]:
-        if file.exists():
-            yield from _of_file(file)
+    return [file for file in [*(_numbered(path, number) for number in numbers), path] if file.exists()]
 
 
 def memory(path: Path, service: str, since_s: float) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rlscale.circle import begin
 from rlscale.deploy.shields.base import State, Target
 from rlscale.deploy.worker import Late, Stuck, Worker
 from rlscale.execute import whole
@@ -16,6 +17,7 @@ from rlscale.types import Decision, Floats, Observation, Scaler, ScalingLimits
 
 T = TypeVar("T")
 MOST_REPLICAS = 10**9  # more than this is no count
+UNKNOWN: tuple[Floats, float] = (np.zeros(0), 60.0)  # load before a run, where nothing is known of it
 WORDS = 300  # characters of a reason that are kept
 
 
@@ -91,12 +93,7 @@ class Member:
         return read(self.scaler.decide(seen), self.limits, current(seen), self.name)
 
     def _begin(self) -> None:
-        self.scaler.reset()
-        history, forecaster = self._history, getattr(self.scaler, "forecaster", None)
-        if forecaster is not None:
-            forecaster.reset(*(history or (np.zeros(0), 60.0)))
-        elif history is not None and hasattr(self.scaler, "warm_up"):
-            self.scaler.warm_up(*history)
+        begin(self.scaler, *(self._history or UNKNOWN))
         if self._saved is not None and hasattr(self.scaler, "restore"):
             self.scaler.restore(self._saved)
         self._begun = True
