@@ -1,7 +1,7 @@
 """Run a scaler on a real service: metrics in, orders out, shields in between, everything in an audit log.
 
-`--check` builds all that live.yaml names, without ordering anything, and ends. SIGHUP reads live.yaml anew, SIGTERM
-ends the service and leaves the fleet as it is.
+`--check` builds all that live.yaml names, looks at metrics and fleet once, orders nothing, and ends. SIGHUP reads
+live.yaml anew, SIGTERM ends the service and leaves the fleet as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import argparse
 import logging
 from pathlib import Path
 
+from experiments.serve_check import looked
 from experiments.serve_limits import known_of
 from rlscale.deploy.assemble import Plan, assemble, relative_to
 from rlscale.deploy.clock import SystemClock
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, help="live.yaml")
     parser.add_argument("--scaler", help="instead of the file's: hpa, policy:FOLDER, module:Class")
     parser.add_argument("--dry-run", action="store_true", help="order nothing: watch the backend's fleet")
-    parser.add_argument("--check", action="store_true", help="build everything, order nothing, end")
+    parser.add_argument("--check", action="store_true", help="build everything, look once, order nothing, end")
     parser.add_argument("--no-pages", action="store_true", help="no health, metrics and state over HTTP")
     parser.add_argument("--quiet", action="store_true", help="log warnings and errors only")
 
@@ -33,7 +34,11 @@ def run(args: argparse.Namespace) -> int:
     plan = plan_of(args)
     live = assemble(plan, SystemClock())
     if args.check:
-        live.close()
+        try:
+            lines = [] if live.asked else looked(live, str(args.config))
+        finally:
+            live.close()
+        print(*lines, sep="\n", end="\n" if lines else "")
         print(f"{args.config}: {live.service} by {live.current.name}, every {plan.interval_s:g} s: all there")
         return 0
     service = Service(live, plan, lambda: plan_of(args), not args.no_pages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,9 @@ audit: {path: log/audit.jsonl}
 pages: {port: 0}
 """
 DEADLINE_S = 90.0
+DRY = "{kind: dry-run, replicas: [5]}"
+KUBERNETES = "{kind: kubernetes, namespace: llm, targets: [{name: chat}], access: {server: 'URLS'}}"
+PROMETHEUS = "metrics: {kind: prometheus, url: URL, template: vllm}"
 
 
 @pytest.fixture
@@ -176,6 +180,44 @@ def test_check_builds_everything_and_leaves_no_record(folder: Path, capsys: pyte
     assert main(["serve", "--config", str(folder / "live.yaml"), "--check"]) == 0
     assert "chat by headroom, every 0.2 s: all there" in capsys.readouterr().out
     assert (folder / "log" / "audit.jsonl").read_bytes() == b""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("pages:", f"{PROMETHEUS}\npages:"), "metrics: Prometheus URL: "),
+        ((DRY, "{kind: rest, url: URL/fleet}"), "fleet: GET URL/fleet: connection refused"),
+        ((DRY, KUBERNETES), "fleet: get deployments/scale 'chat' in namespace 'llm', URLS: connection refused"),
+    ],
+)
+def test_addresses_that_cannot_be_reached(
+    folder: Path, change: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--check` says so in one line; a service that is started holds, says it once, and goes on."""
+    with socket.socket() as taken:  # bound and not listening: refused, and nobody else's
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+        def with_url(text: str) -> str:
+            return text.replace("URLS", url.replace("http", "https")).replace("URL", url)
+
+        (folder / "live.yaml").write_text(with_url(CONFIG.replace(*change)))
+        assert main(["serve", "--config", str(folder / "live.yaml"), "--check"]) == 2
+        error = capsys.readouterr().err
+        assert "live.yaml" in error and with_url(said) in error and len(error.splitlines()) == 1, error
+
+
+def test_metrics_that_cannot_be_read_are_said_once(serve: Callable[..., Served], folder: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        metrics = f"metrics: {{kind: prometheus, url: 'http://127.0.0.1:{taken.getsockname()[1]}', template: vllm}}\n"
+        (folder / "live.yaml").write_text(CONFIG + metrics)
+        served = serve("--no-pages")
+        until(lambda: len(served.decisions()) >= 5)
+        assert served.text().count("cannot be asked") == 1
+        assert {tuple(record["target"]) for record in served.decisions()} == {(5,)}
+        assert served.end() == 0
 
 
 def test_a_policy_brings_its_own_limits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from rlscale.deploy.audit import Audit
 from rlscale.deploy.exporter import Exporter
 from rlscale.deploy.observed import to_json
 from rlscale.deploy.tensorboard import Scalars
+from rlscale.deploy.told import Told
 from rlscale.deploy.world import LiveWorld
 from rlscale.types import Decision, Observation, Scaler
 
@@ -81,6 +82,7 @@ class Live:
     last: Turn | None = None
     last_steady_s: float | None = None
     _missed: int = field(default=0, repr=False)
+    _told: Told = field(default_factory=Told, repr=False)
 
     def __post_init__(self) -> None:
         self.world.on_error = self.failed
@@ -104,6 +106,7 @@ class Live:
         self.exporter.shields(current.decider.counts, current.decider.gauges)
         self.exporter.missed(world.missed_intervals - self._missed)
         self._missed = world.missed_intervals
+        self._tell(turn)
         record = {
             "service": self.service, "scaler": current.name, "t_s": turn.seen.t_s, "week_s": turn.seen.week_s,
             "observation": to_json(turn.seen), "target": list(turn.bounded.target), "reason": turn.bounded.reason,
@@ -118,6 +121,14 @@ class Live:
         if self.scalars is not None:
             self.scalars.turn(self.turned, unix_s, turn)
 
+    def _tell(self, turn: Turn) -> None:
+        """What a person who watches the log wants to know: targets that change, failures that are over."""
+        before, now = tuple(int(count) for count in turn.seen.target), tuple(turn.bounded.target)
+        if now != before:
+            log.info("target %s -> %s: %s", _counts(before), _counts(now), turn.bounded.reason)
+        for where, count in self._told.over():
+            log.info("%s: again, after %d failures", where, count)
+
     def say(self, kind: str, record: Mapping[str, Any], unix_s: float | None = None) -> None:
         """Something for the audit log; a full disk is counted and does not stop the service."""
         try:
@@ -129,7 +140,8 @@ class Live:
     def failed(self, where: str, error: Exception) -> None:
         """A failure that the world survived."""
         self.exporter.error(where)
-        log.warning("%s: %s", where, error)
+        if self._told.failed(where, str(error), self.world.clock.steady_s()):
+            log.warning("%s: %s", where, error)
         self.say("error", {"service": self.service, "where": where, "error": str(error)})
 
     def health(self) -> str:
@@ -152,3 +164,7 @@ class Live:
         for part in (self.leader, self.world.source, self.world.backend, self.scalars, self.audit):
             if part is not None:
                 part.close()
+
+
+def _counts(counts: Sequence[int]) -> str:
+    return "+".join(map(str, counts))
