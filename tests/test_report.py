@@ -111,8 +111,7 @@ def test_a_study_with_one_target_is_drawn_too(results: dict[str, Any]):
     for load in one["loads"]:
         load["targets"] = [target]
     one["headline"] = [entry for entry in one["headline"] if entry["target"] == target]
-    text = report.render(one)
-    assert f"at {100 * target:g} %, against" in text
+    assert f"at {100 * target:g} %, against" in report.render(one)
 
 
 def test_the_file_is_small(html: str):
