@@ -71,14 +71,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A fake comparison: generated days and a recorded hour, four scalers, one with product defaults, one learned."""
     grid = fake_grid(few_scalers(), test=6)
     found = fake_results(grid, simulate(grid, tmp_path_factory.mktemp("fake") / "r"))
-    failure = {
-        "load": "chat",
-        "scaler": "hpa <x>",
-        "split": "test",
-        "seed": 3,
-        "error": "1 < 2 & 3",
-        "trace": "Traceback",
-    }
+    failure = {"load": "chat", "scaler": "hpa <x>", "split": "test", "seed": 3, "error": "1 < 2 & 3", "trace": "Trace"}
     return found | {"failures": [failure]}
 
 
@@ -107,9 +100,8 @@ def test_every_section_is_there_in_order_and_every_tag_closes(page: Page):
 
 def test_a_study_with_one_target_is_drawn_too(results: dict[str, Any]):
     one = json.loads(json.dumps(results))
-    target = one["loads"][0]["targets"][0]
     for load in one["loads"]:
-        load["targets"] = [target]
+        load["targets"] = [target := one["loads"][0]["targets"][0]]
     one["headline"] = [entry for entry in one["headline"] if entry["target"] == target]
     assert f"at {100 * target:g} %, against" in report.render(one)
 
