@@ -232,8 +232,18 @@ def test_the_image_holds_pinned_packages_and_no_training() -> None:
     wanted = [line for line in (SHIPPED / "serve-requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert set(wanted) <= pins
     names = {canonicalize_name(line.partition("==")[0]) for line in wanted}
-    assert {"numpy", "pydantic", "pyyaml", "requests", "safetensors"} <= names
-    assert not names & {"torch", "gymnasium", "numba", "llvmlite", "stable-baselines3", "scipy", "pip", "setuptools"}
+    assert {"numpy", "pydantic", "pyyaml", "safetensors"} <= names
+    assert not names & {
+        "torch",
+        "gymnasium",
+        "numba",
+        "llvmlite",
+        "stable-baselines3",
+        "scipy",
+        "requests",
+        "pip",
+        "setuptools",
+    }
 
 
 def test_the_image_runs_as_nobody_and_copies_what_exists() -> None:

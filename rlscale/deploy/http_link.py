@@ -1,4 +1,4 @@
-"""One HTTP exchange within a total deadline, however slowly the other side dribbles. Knows nothing of Kubernetes.
+"""One HTTP exchange within a total deadline, however slowly the other side dribbles. Knows no service.
 
 A read timeout, which is what HTTP libraries offer, starts anew with every byte that comes; a server that sends a byte a
 second would hold a caller for hours.
@@ -25,8 +25,16 @@ class Unanswered(Exception):
     """No complete answer came; the text says why and holds nothing of what was sent."""
 
 
+class TooLong(Unanswered):
+    """The answer is longer than was allowed."""
+
+
 class _Broken(ValueError):
     """An answer that is none, in words of our own. Other errors' words may quote a header that holds a secret."""
+
+
+class _Long(_Broken):
+    """An answer without an end, or nearly so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +59,8 @@ class Place:
 class Link:
     """A connection that is kept between exchanges. Not for several threads at once."""
 
-    def __init__(self, steady_s: Callable[[], float] = time.monotonic) -> None:
-        self._steady_s = steady_s
+    def __init__(self, steady_s: Callable[[], float] = time.monotonic, most_bytes: int = MAX_BODY_BYTES) -> None:
+        self._steady_s, self._most_bytes = steady_s, most_bytes
         self._place: Place | None = None
         self._connection: http.client.HTTPConnection | None = None
         self._until_s = 0.0
@@ -66,13 +74,19 @@ class Link:
             return self._exchange(place, method, path, headers, body)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise Unanswered(_why(error, within_s)) from None
+            kind = TooLong if isinstance(error, _Long) else Unanswered
+            raise kind(_why(error, within_s)) from None
 
     def close(self) -> None:
         """Hang up; the next exchange connects anew."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+
+    def __del__(self) -> None:
+        """Whoever forgets a link hangs up."""
+        if getattr(self, "_connection", None) is not None:
+            self.close()
 
     def _exchange(self, place: Place, method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         kept = self._connection is not None and self._place == place
@@ -104,8 +118,8 @@ class Link:
         while part := response.read(CHUNK_BYTES):
             parts.append(part)
             size += len(part)
-            if size > MAX_BODY_BYTES:
-                raise _Broken(f"the answer is longer than {MAX_BODY_BYTES // 2**20} MiB")
+            if size > self._most_bytes:
+                raise _Long(f"the answer is longer than {self._most_bytes / 1e6:.3g} MB")
         if response.length:
             raise _Broken(f"the answer ended {response.length} bytes early")
         return b"".join(parts)

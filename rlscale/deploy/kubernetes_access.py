@@ -6,7 +6,6 @@ Service account tokens live for an hour and less and are replaced in place, and 
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from rlscale.deploy.base import BackendError, LiveConfigError
 from rlscale.deploy.http_link import Place
 from rlscale.deploy.kubernetes_config import Access, check_server
+from rlscale.deploy.trusted import Trusted
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MAX_TOKEN_BYTES = 65_536
@@ -30,20 +30,14 @@ class Caller:
         self.server = f"{url.scheme}://{url.netloc}"
         self.prefix = url.path.rstrip("/")  # of every path, where a proxy stands in front
         self.namespace = namespace
-        self._host, self._https, self._name = url.hostname or "", url.scheme == "https", server_name
-        self._port = url.port or (443 if self._https else 80)
-        self._files, self._token = files, token
-        self._place: Place | None = None
-        self._stamp: tuple[Any, ...] = ()
+        self._trusted = Trusted(
+            url, BackendError, files.ca_file, files.client_certificate, files.client_key, server_name
+        )
+        self._token = token
 
     def place(self) -> Place:
-        """The server with certificates as they are on disk now; the same object while they do not change."""
-        files = (self._files.ca_file, self._files.client_certificate, self._files.client_key)
-        stamp = tuple(_stamp(name) for name in files if name) if self._https else ()
-        if self._place is None or stamp != self._stamp:
-            tls = _context(self._files) if self._https else None
-            self._place, self._stamp = Place(self._host, self._port, tls, self._name), stamp
-        return self._place
+        """See `Trusted.place`."""
+        return self._trusted.place()
 
     def token(self) -> str:
         """The bearer token as it is now, or "" where a certificate says who we are."""
@@ -142,24 +136,3 @@ def _text(path: Path, what: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BackendError(f"{path}: {what} cannot be read ({reason}); check the volume and its permissions") from None
-
-
-def _stamp(path: str) -> tuple[int, int, int]:
-    try:
-        stat = Path(path).stat()
-    except OSError as error:
-        raise BackendError(
-            f"{path}: a certificate cannot be read ({error.strerror}); check access and the volume"
-        ) from None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-def _context(files: Access) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=files.ca_file or None)
-        if files.client_certificate:
-            context.load_cert_chain(files.client_certificate, files.client_key)
-    except (OSError, ssl.SSLError) as error:
-        names = ", ".join(name for name in (files.ca_file, files.client_certificate, files.client_key) if name)
-        raise BackendError(f"{names}: no usable certificates ({type(error).__name__}); expected PEM files") from None
-    return context

@@ -68,8 +68,7 @@ def serve() -> Iterator[Any]:
 
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     try:
-        ray.init(num_cpus=8, include_dashboard=False, object_store_memory=100_000_000, _temp_dir=str(home),
-                 logging_level="ERROR", log_to_driver=False)  # fmt: skip
+        started(home)
         serving.start(proxy_location="Disabled")
         yield serving
     finally:
@@ -79,6 +78,20 @@ def serve() -> Iterator[Any]:
         ray.shutdown()
         shutil.rmtree(home, ignore_errors=True)
         patch.undo()
+
+
+def started(home: Path) -> None:
+    """Ray gives itself half a minute to start, which on a machine that reads it from the disk for the first time is not
+    always enough."""
+    for attempt in range(3):
+        try:
+            ray.init(num_cpus=8, include_dashboard=False, object_store_memory=100_000_000, _temp_dir=str(home),
+                     logging_level="ERROR", log_to_driver=False)  # fmt: skip
+            return
+        except RuntimeError as error:
+            ray.shutdown()
+            why = f"attempt {attempt + 1}: {error!s:.200}"
+    pytest.skip(f"Ray does not start on this machine ({why})")
 
 
 @pytest.fixture(scope="module")
