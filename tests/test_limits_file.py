@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from envs import get_scenario
+from experiments.__main__ import main
 from rlscale.checks import limits_of
 from rlscale.errors import PolicyError
-from rlscale.limits_file import limits_text, load_limits, parse_limits
+from rlscale.limits_file import limits_text, load_limits, parse_limits, parse_limits_interval
 from rlscale.types import ScalingLimits
 
 
@@ -87,3 +88,13 @@ def test_another_content_than_the_manifest_says_is_refused(tmp_path: Path) -> No
     assert len(load_limits(tmp_path).min_replicas) == 1
     with pytest.raises(PolicyError, match="the manifest says 000000000000"):
         load_limits(path, "0" * 64)
+
+
+def test_the_command_prints_what_a_service_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scenarios", "limits", "chat"]) == 0
+    known, interval_s = parse_limits_interval(capsys.readouterr().out.encode(), "limits.json")
+    chat = get_scenario("chat")
+    assert interval_s == chat.cluster.interval_s == 15.0
+    assert limits_text(known) == limits_text(chat.limits)
+    assert main(["scenarios", "limits", "chat", "code"]) == 2
+    assert "got 2 names, expected one scenario" in capsys.readouterr().err
