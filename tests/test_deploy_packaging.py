@@ -19,6 +19,7 @@ from kube_cluster import Cluster, pod
 from packaging.utils import canonicalize_name
 
 from envs import get_scenario
+from experiments.serve_limits import known_of
 from rlscale.deploy.config import checked, load_config
 from rlscale.deploy.exporter import Exporter
 from rlscale.deploy.kinds import TABLES, _kind
@@ -103,6 +104,9 @@ def test_through_keda_the_role_allows_only_to_look(server: kube.KubeServer) -> N
 def test_the_loop_takes_the_shipped_configuration(folder: Path) -> None:
     config = load_config(folder / "live.yaml")
     assert config.limits == Path("limits.json")
+    lies_in = BASE if folder == KEDA else folder
+    _, interval_s = known_of(config.model_copy(update={"limits": lies_in / "limits.json"}), folder / "live.yaml")
+    assert interval_s == 15.0
     for field in ("metrics", "backend", "leader"):
         entry = getattr(config, field)
         if entry["kind"] == "keda":
