@@ -40,6 +40,7 @@ COMMANDS = {
         "what was possible on every scenario, and what a plan reaches that knows",
     ),
     "ablation": ("experiments.ablation", "what each part of the cluster does by itself, off and on"),
+    "shields": ("experiments.shields", "what shields cost while nothing is wrong, and save when something is"),
     "shadow": ("experiments.shadow", "what a shadow scaler would have done, by an audit log replayed"),
     "textbook": ("experiments.textbook", "monitor, forecast, linear program, balance, recycle on one screen"),
     "serve": ("experiments.serve", "run a scaler on a real service, behind shields"),

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from experiments.results import write_csv, write_json, write_text
+from experiments.stats import student
 from rlscale.errors import ResultError
 from rlscale.loop import run as run_loop
 from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket
@@ -201,8 +202,8 @@ def _base(hours: float) -> Scenario:
 
 def _row(switch: Switch, rule: str, pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, Any]:
     off, on = (np.array([pair[side] for pair in pairs]) for side in (0, 1))
-    cost, cost_half = _paired(100.0 * (on[:, 0] / off[:, 0] - 1.0))
-    met, met_half = _paired(100.0 * (on[:, 1] - off[:, 1]))
+    cost, cost_half = student(100.0 * (on[:, 0] / off[:, 0] - 1.0))
+    met, met_half = student(100.0 * (on[:, 1] - off[:, 1]))
     return {
         "switch": switch.name,
         "rule": rule,
@@ -217,15 +218,6 @@ def _row(switch: Switch, rule: str, pairs: Sequence[tuple[Floats, Floats]]) -> d
         "attainment_as_expected": _agrees(met, met_half, switch.attainment),
         "why": switch.why,
     }
-
-
-def _paired(differences: Floats) -> tuple[float, float]:
-    """Mean and half width of the 95 % Student interval."""
-    from scipy.stats import t
-
-    n = len(differences)
-    half = float(t.ppf(0.975, n - 1) * differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.inf
-    return float(differences.mean()), half
 
 
 def _agrees(value: float, half: float, expected: int) -> str:

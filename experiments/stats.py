@@ -53,6 +53,17 @@ def resample(blocks: int, seed: int = 0, resamples: int = RESAMPLES) -> Resampli
     return Resampling(counts.astype(np.float64), seed)
 
 
+def student(differences: Floats) -> tuple[float, float]:
+    """Mean of paired differences and half the width of its Student interval; infinite for a single one."""
+    from scipy.stats import t
+
+    n = len(differences)
+    spread = float(differences.std(ddof=1)) if n > 1 else math.inf
+    return float(differences.mean()), float(t.ppf(0.5 + CONFIDENCE / 2.0, n - 1)) * spread / math.sqrt(
+        n
+    ) if n > 1 else spread
+
+
 def iqm(values: Floats, axis: int = -1) -> Floats:
     """Interquartile mean: a quarter is cut at each end (rounded down), so one lucky or failed seed does not decide."""
     return np.asarray(trim_mean(values, 0.25, axis=axis), np.float64)

@@ -12,8 +12,9 @@ from rlscale.deploy.audit import records
 from rlscale.deploy.ray_pilot import Pilot
 
 # What a scaler asks for is what Serve gets; the breaker is slow enough for any machine.
-OPEN: dict[str, Any] = {name: {"on": False} for name in ("queueing", "flap", "tolerance", "distribution")} | {
-    "breaker": {"deadline_s": 10.0, "failures": 100}, "limits": {"max_share_down": 1.0}, "metrics": {"on": False},
+CLOSED = ("metrics", "silence", "distribution", "queueing", "flap", "tolerance")
+OPEN: dict[str, Any] = {name: {"on": False} for name in CLOSED} | {
+    "breaker": {"deadline_s": 10.0, "failures": 100}, "limits": {"max_share_down": 1.0},
 }  # fmt: skip
 TO_ZERO = OPEN | {"limits": {"max_share_down": 1.0, "scale_to_zero": True, "idle_s": 10.0}}
 SCRIPTED = {"policy": "fake_ray:Scripted", "limits": LIMITS, "interval_s": 5.0, "shields": OPEN}

@@ -29,8 +29,8 @@ SAID = ("arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment",
 RECORDED = ("dropped_per_s", "tpot_s", "attainment", "prompt_tokens", "answer_tokens")  # as a replica tells them
 LONG_S = 1e9
 ENOUGH = Headroom((1.2, 1.4, 1.6, 1.8, 2.0))
-OFF: dict[str, Any] = {name: {"on": False} for name in ("breaker", "metrics", "distribution", "queueing", "flap",
-                                                        "tolerance")} | {"limits": {"max_share_down": 1.0}}  # fmt: skip
+CLOSED = ("breaker", "metrics", "silence", "distribution", "queueing", "flap", "tolerance")
+OFF: dict[str, Any] = {name: {"on": False} for name in CLOSED} | {"limits": {"max_share_down": 1.0}}
 
 
 class Replayed:

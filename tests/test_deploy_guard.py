@@ -209,7 +209,8 @@ def test_a_shield_that_raises_is_left_out_and_counted() -> None:
 
 
 OFF = {
-    name: {"on": False} for name in ("breaker", "metrics", "distribution", "queueing", "flap", "tolerance", "limits")
+    name: {"on": False}
+    for name in ("breaker", "metrics", "silence", "distribution", "queueing", "flap", "tolerance", "limits")
 }
 
 

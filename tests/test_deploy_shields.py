@@ -52,7 +52,9 @@ def test_a_configuration_is_strict() -> None:
 def test_what_is_off_is_not_there() -> None:
     off = config.ShieldsConfig(queueing=config.Queueing(on=False), metrics=config.Metrics(on=False))
     assert list(shields(off)) == ["flap", "tolerance", "limits"]
-    assert list(gates(off, None, LIMITS)) == ["distribution"]
+    assert list(gates(off, None, LIMITS)) == ["silence", "distribution"]
+    to_zero = config.ShieldsConfig(limits=config.Limits(scale_to_zero=True))
+    assert "silence" not in gates(to_zero, None, LIMITS)
 
 
 # Limits.

@@ -38,6 +38,18 @@ class Metrics(Strict):
     scale_in_blind: bool = Field(False, description="whether a fallback may take replicas away without metrics")
 
 
+class Silence(Strict):
+    """When metrics that all at once tell of no requests are doubted. Left out where `limits.scale_to_zero` is set."""
+
+    on: bool = True
+    window_s: float = Field(300.0, gt=0, description="seconds of arrivals before it that they are compared with")
+    share: float = Field(0.02, gt=0, lt=1, description="of those arrivals, below which it is silence")
+    least_requests: float = Field(
+        30.0, gt=0, description="expected in a control interval; with fewer, none may be chance"
+    )
+    doubt_s: float = Field(1800.0, gt=0, description="seconds for which the target is held")
+
+
 class Distribution(Strict):
     """When an observation is too far from what a policy was trained on."""
 
@@ -95,6 +107,7 @@ class ShieldsConfig(Strict):
 
     breaker: Breaker = Breaker()
     metrics: Metrics = Metrics()
+    silence: Silence = Silence()
     distribution: Distribution = Distribution()
     queueing: Queueing = Queueing()
     flap: Flap = Flap()

@@ -11,6 +11,7 @@ from rlscale.deploy.shields.flap import Flap
 from rlscale.deploy.shields.limits import Limits
 from rlscale.deploy.shields.metrics import Metrics
 from rlscale.deploy.shields.queueing import Queueing
+from rlscale.deploy.shields.silence import Silence
 from rlscale.deploy.shields.tolerance import Tolerance
 from rlscale.types import ScalingLimits
 
@@ -19,8 +20,11 @@ def gates(config: ShieldsConfig, policy: Any, limits: ScalingLimits) -> dict[str
     """Those that say who decides; the first that does not leave it to the scaler wins."""
     every: dict[str, Gate] = {
         "metrics": Metrics(config.metrics),
+        "silence": Silence(config.silence),
         "distribution": Distribution(config.distribution, policy, limits),
     }
+    if config.limits.scale_to_zero:  # silence is what is waited for
+        del every["silence"]
     return {name: gate for name, gate in every.items() if getattr(config, name).on}
 
 
