@@ -112,14 +112,27 @@ def test_each_side_keeps_a_replica_and_an_empty_pool_beside_a_serving_one_is_non
 def test_targets_carry_the_present_load() -> None:
     shield = Queueing(config.Queueing())
     verdict = shield.apply(seen(100.0), (2,), at(0, 10))
-    assert verdict.target == (8,)  # 80 of 100/s at 10/s each
+    assert verdict.target == (10,)  # 100/s at 10/s each
     assert verdict.counted == ("queueing_floor",)
-    assert shield.apply(seen(100.0), (8,), at(15, 10)).reason == ""
+    assert Queueing(config.Queueing()).apply(seen(100.0), (10,), at(0, 10)).reason == ""
+
+
+def test_a_rate_that_nothing_present_bears_out_raises_no_floor() -> None:
+    """160 requests run where 80 seats carry 10/s: 4 x 20/s at most have come, whatever is told."""
+    shield, told = Queueing(config.Queueing()), {"running": 160.0, "waiting": 0.0}
+    assert LIMITS.seats[0] == 80.0
+    shield.apply(seen(40.0, **told), (40,), at(0, 10))
+    assert "for 80/s" in shield.apply(seen(1000.0, **told), (1,), at(100, 10)).reason
+    crowd = shield.apply(seen(1000.0, running=160.0, waiting=15_000.0), (1,), at(200, 10))
+    assert "for 230/s" in crowd.reason, "what has begun to wait is a witness: 150/s more"
+    assert "for 1000/s" in shield.apply(seen(1000.0, waiting=math.nan), (1,), at(300, 10)).reason, (
+        "no witness, no bound"
+    )
 
 
 def test_both_sides_carry_it() -> None:
     shield = Queueing(config.Queueing())
-    assert shield.apply(seen(100.0, SIDES), (1, 30), at(0, (1, 30), SIDES)).target == (8, 30)
+    assert shield.apply(seen(100.0, SIDES), (1, 30), at(0, (1, 30), SIDES)).target == (10, 30)
 
 
 def test_nothing_is_added_beyond_a_multiple_of_the_demand_and_nothing_is_taken_away() -> None:

@@ -64,7 +64,10 @@ class Queueing(Strict):
     """Floor and ceiling around the present load, by what replicas carry within the SLO."""
 
     on: bool = True
-    floor_share: float = Field(0.8, ge=0, le=1, description="of the arrival rate, that targets carry at least")
+    floor_share: float = Field(1.0, ge=0, le=1, description="of the arrival rate, that targets carry at least")
+    quicker: float = Field(
+        4.0, ge=1, description="times as fast as at l_SLO, that replicas may serve which are hardly busy"
+    )
     floor_window_s: float = Field(60.0, gt=0, description="seconds over which that rate is averaged")
     ceiling_factor: float = Field(3.0, ge=1, description="of the largest recent demand, beyond which nothing is added")
     ceiling_window_s: float = Field(3600.0, gt=0, description="seconds that count as recent")

@@ -3,10 +3,15 @@
 Fewer replicas than carry the load let a queue grow without end; a multiple of them has no use. The ceiling only keeps
 from adding: a rate that reads too low must not take a serving fleet away. While the service misses its SLO there is no
 ceiling, because its replicas then carry less than the model says.
+
+The floor needs a second witness. What arrives has been served or is still there: by Little's law running requests leave
+at running x l_SLO / seats, up to `quicker` times as fast where replicas are hardly busy, and the rest makes the number
+of requests present grow. A rate beyond both is a unit or a window gone wrong, and no reason to order a fleet.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,17 +33,19 @@ class Queueing:
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
         self._rates, self._demands = Recent(setting.floor_window_s), Peaks(setting.ceiling_window_s)
+        self._before: tuple[float, float] | None = None  # seconds, requests present
 
     def reset(self) -> None:
         """No load seen."""
         self._rates.clear()
         self._demands.clear()
+        self._before = None
 
     def apply(self, seen: Observation, wanted: Target, context: Context) -> Verdict:
         """Within floor and ceiling; as it is while the load cannot be seen."""
         if context.blind:
             return Verdict(wanted)
-        self._rates.add(context.now_s, float(seen.arrival_per_s))
+        self._rates.add(context.now_s, min(float(seen.arrival_per_s), self._witnessed(seen, context)))
         self._demands.add(context.now_s, demand_per_s(seen, context.limits))
         floor = self.setting.floor_share * float(np.mean(self._rates.values))
         target = _floored(wanted, floor, context.limits)
@@ -53,6 +60,18 @@ class Queueing:
                            "could be needed", ("queueing_ceiling",))  # fmt: skip
         return Verdict(wanted)
 
+    def _witnessed(self, seen: Observation, context: Context) -> float:
+        """Requests per second that can have come, by those present; infinite where they are not all told."""
+        limits, present = context.limits, float(seen.waiting) + float(seen.running)
+        before, self._before = self._before, (context.now_s, present)
+        if limits.roles or not math.isfinite(present):
+            return math.inf
+        past_s = context.now_s - before[0] if before else math.nan
+        if not past_s > 0 or before is None or not math.isfinite(before[1]):
+            return math.inf
+        served = self.setting.quicker * float(seen.running) * float(np.max(limits.capacity_per_s / limits.seats))
+        return served + max(0.0, present - before[1]) / past_s + float(np.nan_to_num(seen.dropped_per_s))
+
     def _capped(self, wanted: Target, ceiling_per_s: float, context: Context) -> Target:
         limits, target = context.limits, wanted
         least = tuple(min(now, want) for now, want in zip(context.current, wanted, strict=True))
@@ -65,12 +84,14 @@ class Queueing:
 
     def state(self) -> State:
         """For JSON."""
-        return {"rates": self._rates.state(), "demands": self._demands.state()}
+        return {"rates": self._rates.state(), "demands": self._demands.state(), "before": self._before}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """What `state` gave."""
         self._rates.restore(state["rates"])
         self._demands.restore(state["demands"])
+        before = state.get("before")
+        self._before = None if before is None else (float(before[0]), float(before[1]))
 
 
 def suffers(seen: Observation, limits: ScalingLimits) -> bool:
