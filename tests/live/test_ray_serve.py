@@ -51,8 +51,9 @@ ENVIRONMENT = {
 }
 INTERVAL_S = 5.0  # one of 2 s orders, on a busy machine, fewer replicas before the first have started
 # A dozen processes on two cores: decisions are late and metrics come in fits and starts, which is not what is tested.
+# The clients do cease all at once, and no test waits until that is believed.
 SHIELDS = {"breaker": {"deadline_s": 5.0}, "flap": {"on": False}, "queueing": {"floor_window_s": 10.0},
-           "silence": {"on": False}}  # fmt: skip  # the clients do cease all at once, and no test waits for half an hour
+           "silence": {"on": False}}  # fmt: skip
 SERVICE = """{"rlscale_limits": 1, "slo": {"ttft_s": 1.0}, "drain_s": 1.0, "pools": [{"min_replicas": 1,
 "max_replicas": 4, "capacity_per_s": 3.2, "seats": 2.0, "start_median_s": 5.0, "start_p95_s": 8.0,
 "usd_per_replica_s": 0.001}]}"""
