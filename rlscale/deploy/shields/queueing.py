@@ -63,12 +63,10 @@ class Queueing:
     def _witnessed(self, seen: Observation, context: Context) -> float:
         """Requests per second that can have come, by those present; infinite where they are not all told."""
         limits, present = context.limits, float(seen.waiting) + float(seen.running)
-        before, self._before = self._before, (context.now_s, present)
-        if limits.roles or not math.isfinite(present):
+        before, self._before = self._before, (context.now_s, present) if math.isfinite(present) else None
+        if limits.roles or before is None or self._before is None or not context.now_s > before[0]:
             return math.inf
-        past_s = context.now_s - before[0] if before else math.nan
-        if not past_s > 0 or before is None or not math.isfinite(before[1]):
-            return math.inf
+        past_s = context.now_s - before[0]
         served = self.setting.quicker * float(seen.running) * float(np.max(limits.capacity_per_s / limits.seats))
         return served + max(0.0, present - before[1]) / past_s + float(np.nan_to_num(seen.dropped_per_s))
 

@@ -19,6 +19,7 @@ from rlscale.deploy.shields.recent import Recent
 from rlscale.types import Floats, Observation
 
 PASS = Ruling()
+LARGEST_PER_S = 1e12  # no rate; the mean of such stays a number
 
 
 class Silence:
@@ -49,7 +50,7 @@ class Silence:
             self._before_per_s = float(np.mean(self._rates.values or [0.0]))
         if not self._silent(rate_per_s, seen.interval_s):
             self._doubted_since_s = math.nan
-            self._rates.add(context.now_s, rate_per_s)
+            self._rates.add(context.now_s, min(rate_per_s, LARGEST_PER_S))
             return PASS
         if math.isnan(self._doubted_since_s):
             self._doubted_since_s = context.now_s
