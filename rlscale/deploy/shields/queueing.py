@@ -63,7 +63,8 @@ class Queueing:
     def _witnessed(self, seen: Observation, context: Context) -> float:
         """Requests per second that can have come, by those present; infinite where they are not all told."""
         limits, present = context.limits, float(seen.waiting) + float(seen.running)
-        before, self._before = self._before, (context.now_s, present) if math.isfinite(present) else None
+        told = math.isfinite(present) and seen.waiting >= 0.0 and seen.running >= 0.0
+        before, self._before = self._before, (context.now_s, present) if told else None
         if limits.roles or before is None or self._before is None or not context.now_s > before[0]:
             return math.inf
         past_s = context.now_s - before[0]
