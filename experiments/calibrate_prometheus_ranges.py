@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from experiments.results import write_text
 from rlscale.deploy.base import MetricsError
 from rlscale.deploy.buckets import Buckets, of_pairs
-from rlscale.deploy.prometheus_answer import Series
+from rlscale.deploy.prometheus_answer import Series, by_edge
 from rlscale.deploy.prometheus_http import Api
 from rlscale.deploy.templates import Filling, Template
 from rlscale.types import Floats
@@ -197,21 +197,14 @@ def _histogram(ask: Ask, template: Template, labels: Mapping[str, str], kind: An
     entry = template.histograms.get(kind)
     for name in entry.names if entry is not None else ():
         series = ask(Filling(labels, window_s).buckets(name, kind), start_s + window_s, last_s, window_s)
-        held = of_pairs(_edges(series), 1.0 if kind in LENGTHS or entry is None else entry.scale)
+        held = of_pairs(by_edge(series, _whole), 1.0 if kind in LENGTHS or entry is None else entry.scale)
         if held is not None and held.total > 0.0:
             return held
     return None
 
 
-def _edges(series: Sequence[Series]) -> dict[float, float]:
-    pairs: dict[float, float] = {}
-    for one in series:
-        try:
-            edge = float(one.label("le"))
-        except ValueError:
-            raise MetricsError(f"a bucket with le={one.label('le')!r}; expected a number") from None
-        pairs[edge] = pairs.get(edge, 0.0) + sum(value for _, value in one.samples if math.isfinite(value))
-    return pairs
+def _whole(one: Series) -> float:
+    return sum(value for _, value in one.samples if math.isfinite(value))
 
 
 def _plain(value: float) -> float | None:

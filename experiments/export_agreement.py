@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from experiments.export_source import Source
+from experiments.stats import student
 from rlscale.loop import run
 from rlscale.record import Recorded, record
 from rlscale.tree import Tree
 from rlscale.types import Floats, Scaler
 
-CONFIDENCE = 0.95
 MEASURES = ("usd_per_hour", "attainment")
 Make = Callable[[], Scaler]
 
@@ -92,12 +92,9 @@ def simulated(source: Source, make: Make, seeds: int) -> dict[str, Any]:
 
 def interval(values: Floats) -> dict[str, Any]:
     """Mean of paired differences and, of two or more, its 95 % interval by Student's t."""
-    mean = float(values.mean())
-    if len(values) < 2:
+    mean, half = student(values)
+    if math.isinf(half):
         return {"mean": mean, "low": None, "high": None}
-    from scipy.stats import t
-
-    half = float(t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
     return {"mean": mean, "low": mean - half, "high": mean + half}
 
 

@@ -7,7 +7,6 @@ the mean over the seeds, or within `NEAR` or one iteration of the mean: those ar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.stats import t as student
 
 from agents.erlang import erlang_c
 from envs import get_scenario
 from experiments.results import write_csv, write_json, write_text
+from experiments.stats import student
 from rlscale.sim.naive import Lifetime
 from rlscale.sim.request_play import play
 from rlscale.sim.request_tables import FastServer
@@ -123,8 +122,7 @@ def little_ratio(seed: int, load: float) -> float:
 def case(model: str, servers: int, load: float, exact: float, once: Callable[[int], float]) -> dict[str, Any]:
     """Mean and 95 % interval over the seeds, beside theory."""
     values = np.array([once(seed) for seed in range(SEEDS)])
-    half = float(student.ppf(0.975, SEEDS - 1) * values.std(ddof=1) / math.sqrt(SEEDS))
-    mean = float(values.mean())
+    mean, half = student(values)
     holds = abs(mean - exact) <= max(half, NEAR * mean, 1.0 / TOKENS)
     return {"model": model, "servers": servers, "load": load, "theory": exact, "mean": mean, "low": mean - half,
             "high": mean + half, "holds": holds}  # fmt: skip

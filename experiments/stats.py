@@ -53,15 +53,14 @@ def resample(blocks: int, seed: int = 0, resamples: int = RESAMPLES) -> Resampli
     return Resampling(counts.astype(np.float64), seed)
 
 
-def student(differences: Floats) -> tuple[float, float]:
-    """Mean of paired differences and half the width of its Student interval; infinite for a single one."""
+def student(values: Floats) -> tuple[float, float]:
+    """Mean, and half the width of its Student interval: infinite for a single value."""
     from scipy.stats import t
 
-    n = len(differences)
-    spread = float(differences.std(ddof=1)) if n > 1 else math.inf
-    return float(differences.mean()), float(t.ppf(0.5 + CONFIDENCE / 2.0, n - 1)) * spread / math.sqrt(
-        n
-    ) if n > 1 else spread
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return mean, math.inf
+    return mean, float(t.ppf(0.5 + CONFIDENCE / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
 
 
 def iqm(values: Floats, axis: int = -1) -> Floats:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from rlscale.deploy.base import MetricsError, Reading
 from rlscale.deploy.buckets import Buckets, of_pairs
-from rlscale.deploy.prometheus_answer import QueryRefused, Series, shown
+from rlscale.deploy.prometheus_answer import QueryRefused, Series, by_edge, shown
 from rlscale.deploy.prometheus_http import MAX_BYTES, Api
 from rlscale.deploy.prometheus_reading import NAMED, Told, reading_of
 from rlscale.deploy.templates import Filling, Template
@@ -132,12 +132,4 @@ def _single(part: str, series: Sequence[Series]) -> float:
 
 
 def _buckets(series: Sequence[Series], scale: float) -> Buckets | None:
-    """Edges such as 1 and 1.0, from replicas of different versions, are one edge."""
-    pairs: dict[float, float] = {}
-    for one in series:
-        try:
-            edge = float(one.label("le"))
-        except ValueError:
-            raise MetricsError(f"a bucket with le={one.label('le')!r}; expected a number") from None
-        pairs[edge] = pairs.get(edge, 0.0) + one.value
-    return of_pairs(pairs, scale)
+    return of_pairs(by_edge(series, lambda one: one.value), scale)

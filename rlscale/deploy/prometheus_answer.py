@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,3 +95,15 @@ def _sample(sample: Any) -> tuple[float, float]:
             if math.isfinite(when):
                 return when, number
     raise MetricsError(f"answered the sample {shown(sample)}; expected [unix time, number as a text]")
+
+
+def by_edge(series: Sequence[Series], value: Callable[[Series], float]) -> dict[float, float]:
+    """Upper edge -> count of a histogram's buckets. 1 and 1.0, from replicas of different versions, are one edge."""
+    pairs: dict[float, float] = {}
+    for one in series:
+        try:
+            edge = float(one.label("le"))
+        except ValueError:
+            raise MetricsError(f"a bucket with le={one.label('le')!r}; expected a number") from None
+        pairs[edge] = pairs.get(edge, 0.0) + value(one)
+    return pairs
