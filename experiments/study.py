@@ -6,20 +6,19 @@ training and test loads each of them meets.
 
 from __future__ import annotations
 
-import difflib
 import glob
 import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from experiments.cases import ANY, LoadCase, ScalerCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError, nearest
 from rlscale.registry import scan
 from rlscale.scalers import POLICY, scaler_kind
 from rlscale.types import Engine, ScalerKind
+from rlscale.yaml_file import checked, read_mapping
 
 SCENARIO = "{scenario}"  # in a policy's path: the name of the scenario that the load belongs to
 TARGETS = (0.95, 0.99, 0.999)
@@ -126,31 +125,14 @@ class Study(_Strict):
 
 def read_study(path: Path) -> Study:
     """The study in a YAML file; every fault is one ScenarioError that names file and field."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error.strerror}); expected a study in YAML") from None
-    except UnicodeDecodeError:
-        raise ScenarioError(f"{path}: is not text; expected a study in YAML") from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ScenarioError(f"{path}{line}: is not YAML: {problem}") from None
-    if not isinstance(data, dict):
-        keys = ", ".join(Study.model_fields)
-        raise ScenarioError(f"{path}: got {_shown(data)}, expected a mapping with the keys {keys}")
-    return parse_study({"name": path.stem, **data}, str(path))
+    expected = f"a study in YAML: a mapping with the keys {', '.join(Study.model_fields)}"
+    text, data = read_mapping(path, expected, ScenarioError)
+    return parse_study({"name": path.stem, **data}, str(path), text)
 
 
-def parse_study(data: dict[str, Any], where: str) -> Study:
-    """A study from plain data; `where` is the file or the command line the data came from."""
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        raise ScenarioError("\n".join(_explained(where, problem) for problem in error.errors())) from None
+def parse_study(data: dict[str, Any], where: str, text: str = "") -> Study:
+    """A study from plain data; `where` is the file, of that `text`, or the command line the data came from."""
+    return checked(Study, data, where, ScenarioError, text)
 
 
 def load_cases(study: Study) -> list[LoadCase]:
@@ -226,34 +208,3 @@ def _policies(study: Study, pattern: str) -> dict[str, tuple[str, ...]]:
         raise ScenarioError(f"study '{study.name}': scalers: {POLICY}{pattern} has training seeds {counts}; "
                             "expected as many for every scenario")  # fmt: skip
     return found
-
-
-_MODELS: dict[str, type[BaseModel]] = {
-    "scenarios": ScenarioEntry,
-    "traces": TraceEntry,
-    "scalers": ScalerEntry,
-    "seeds": Seeds,
-}
-
-
-def _explained(where: str, problem: Any) -> str:
-    """One line for one pydantic problem: file, field, got, expected."""
-    loc = [str(part) for part in problem["loc"]]
-    field_name = ".".join(loc) or "study"
-    if problem["type"] == "extra_forbidden":
-        known = list(_MODELS.get(loc[0], Study).model_fields if len(loc) > 1 else Study.model_fields)
-        close = difflib.get_close_matches(loc[-1], known, 1)
-        hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
-        return f"{where}: {field_name}: unknown key; {hint}"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message.removeprefix("Input should be ").removeprefix("a valid ")
-    if problem["type"] == "value_error":
-        return f"{where}: {field_name}: {message}"
-    if problem["type"] == "missing":
-        return f"{where}: {field_name}: is missing"
-    return f"{where}: {field_name}: got {_shown(problem['input'])}, expected {message}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
-from pydantic import ValidationError
 
 from rlscale.errors import RlscaleError, ScenarioError, nearest
 from rlscale.feedback import Scale
-from rlscale.scenario_file import SPLITS, ScenarioFile, Split, known_keys
+from rlscale.scenario_file import SPLITS, ScenarioFile, Split
 from rlscale.sim import steady
 from rlscale.types import ClusterSpec, Load, RewardWeights, ScalingLimits, TokenLaw
 from rlscale.workloads.build import build
-from rlscale.yaml_place import line_of
+from rlscale.yaml_file import checked, line_of, read_mapping
 
 REFERENCE_FILE = "reference.json"  # beside the scenario files
 
@@ -90,22 +88,19 @@ def load_scenario(path: str | Path, check_reference: bool = True) -> Scenario:
     `check_reference` False leaves the stored reference cost alone, to compute it anew.
     """
     path = Path(path)
-    text, raw = _read_yaml(path)
+    text, raw = read_mapping(path, "a scenario in YAML: a mapping with slo, pools and workload", ScenarioError)
+    file = checked(ScenarioFile, raw, str(path), ScenarioError, text)
     try:
-        checked = ScenarioFile.model_validate(raw)
-    except ValidationError as error:
-        raise ScenarioError(f"{path}, {_explain(error, text)}") from None
-    try:
-        cluster = checked.cluster(path.parent)
-        for split in ("train", *checked.splits):
-            place = ("splits", split) if split in checked.splits else ("workload",)
+        cluster = file.cluster(path.parent)
+        for split in ("train", *file.splits):
+            place = ("splits", split) if split in file.splits else ("workload",)
             where = f"{path}, line {line_of(text, place)}"
-            build({**checked.workload, **checked.splits.get(split, {})}, where)
+            build({**file.workload, **file.splits.get(split, {})}, where)
     except RlscaleError as error:
         raise ScenarioError(_with_file(path, str(error))) from None
     scenario = Scenario(
-        path.stem, checked.summary, cluster, checked.workload, dict(checked.splits), checked.horizon_s,
-        RewardWeights(**checked.reward.model_dump()), path,
+        path.stem, file.summary, cluster, file.workload, dict(file.splits), file.horizon_s,
+        RewardWeights(**file.reward.model_dump()), path,
     )  # fmt: skip
     return replace(scenario, scale=read_scale(scenario)) if check_reference else scenario
 
@@ -132,42 +127,6 @@ def check_unloaded(scenario: Scenario) -> ScalingLimits:
         return scenario.limits
     except RlscaleError as error:
         raise ScenarioError(_with_file(scenario.path or Path(scenario.name), str(error))) from None
-
-
-def _read_yaml(path: Path) -> tuple[str, Any]:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error.strerror}); expected a scenario in YAML") from None
-    except UnicodeDecodeError as error:
-        raise ScenarioError(f"{path}: cannot be read ({error}); expected a scenario in YAML") from None
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ScenarioError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(raw, dict):
-        raise ScenarioError(f"{path}: got {type(raw).__name__}, expected a mapping with slo, pools and workload")
-    return text, raw
-
-
-def _explain(error: ValidationError, text: str) -> str:
-    """Every fault with its line, field, what was got and what was expected."""
-    parts = []
-    for item in error.errors(include_url=False):
-        where = ".".join(str(part) for part in item["loc"]) or "file"
-        if item["type"] == "extra_forbidden":
-            known = known_keys(item["loc"][:-1])
-            fault = f"unknown key '{where}'; {nearest(str(item['loc'][-1]), known)}"
-        elif item["type"] == "missing":
-            fault = f"'{where}' is missing"
-        else:
-            message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-            got = "" if item["type"] == "value_error" else f"got {item['input']!r}, expected "
-            fault = f"{where}: {got}{message}"
-        parts.append(f"line {line_of(text, item['loc'])}: {fault}")
-    return "; ".join(parts)
 
 
 def _with_file(path: Path, text: str) -> str:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import Field, model_validator
 
 from rlscale.errors import ScenarioError
 from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket, Transfer
@@ -201,13 +201,3 @@ def _check_zones(file: ScenarioFile, zones: set[str]) -> None:
             raise ScenarioError(f"energy.grids: zone '{zone}' has no pool; there are {', '.join(sorted(zones))}")
     if file.spot and not any(pool.spot for pool in file.pools):
         raise ScenarioError("spot: no pool is a spot pool; add `spot: true` to one, or remove the section")
-
-
-def known_keys(place: tuple[int | str, ...]) -> list[str]:
-    """What may stand at a place of the file, to offer the nearest name."""
-    models: dict[str, type[BaseModel]] = {
-        "slo": _Slo, "pools": PoolEntry, "control": _Control, "fleet": _Fleet, "reward": _Reward, "shortage": _Shortage,
-        "spot": _Spot, "failures": _Failures, "actuator": _Actuator, "energy": _Energy, "admission": _Admission,
-        "transfer": _Transfer,
-    }  # fmt: skip
-    return list(models.get(str(place[0]) if place else "", ScenarioFile).model_fields)

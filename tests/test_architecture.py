@@ -19,7 +19,7 @@ LEVELS = {
     "rlscale.types": 1,
     "rlscale.parts": 1,
     "rlscale.errors": 1,
-    "rlscale.yaml_place": 1,
+    "rlscale.yaml_file": 1,
     "rlscale.artefact": 1,
     "rlscale.limits_file": 2,
     "rlscale.manifest": 2,

@@ -36,7 +36,7 @@ def test_a_small_file_is_enough(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "got NoneType, expected a mapping"),
+        ("", "got None, expected a live configuration in YAML: a mapping"),
         ("service: [", "line 1: not YAML"),
         (GOOD + "bakend: {}\n", r"line 6: unknown key 'bakend'; did you mean 'backend'"),
         (GOOD + "audit: {pth: x}\n", r"line 6: unknown key 'audit.pth'; did you mean 'path'"),

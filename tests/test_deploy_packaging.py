@@ -20,12 +20,14 @@ from packaging.utils import canonicalize_name
 
 from envs import get_scenario
 from experiments.serve_limits import known_of
-from rlscale.deploy.config import checked, load_config
+from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.config import load_config
 from rlscale.deploy.exporter import Exporter
 from rlscale.deploy.kinds import TABLES, _kind
 from rlscale.deploy.kubernetes import KubernetesScale
 from rlscale.deploy.kubernetes_config import Access, KubernetesConfig, LeaseConfig
 from rlscale.deploy.lease import LeaseLeader
+from rlscale.yaml_file import checked
 
 ROOT = Path(__file__).resolve().parent.parent
 SHIPPED = ROOT / "rlscale" / "deploy" / "packaging"
@@ -113,7 +115,7 @@ def test_the_loop_takes_the_shipped_configuration(folder: Path) -> None:
             pytest.importorskip("rlscale.deploy.keda", reason="needs the KEDA scaler")
         table, group = TABLES[field]
         kind = _kind(field, entry["kind"], table, group, str(folder))
-        checked(kind.options, {key: value for key, value in entry.items() if key != "kind"}, field)
+        checked(kind.options, {key: value for key, value in entry.items() if key != "kind"}, field, LiveConfigError)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.rglob("*.yaml")), ids=lambda path: str(path.relative_to(SHIPPED)))

@@ -130,9 +130,10 @@ def test_every_template_can_be_filled_and_names_what_a_scaler_needs(name: str) -
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("product: x\nfresh: y\nqueries: {waitng: z}\n", r"own\.yaml:3: queries\.waitng"),
-        ("product: x\nfresh: y\nqueries: {}\nmore: 1\n", r"own\.yaml:4: more: Extra inputs"),
-        ("product: [", r"own\.yaml:\d: not YAML"), ("- 1\n", r"own\.yaml:1"), ("\xff", "is not text"),
+        ("product: x\nfresh: y\nqueries: {waitng: z}\n", r"own\.yaml, line 3: queries\.waitng"),
+        ("product: x\nfresh: y\nqueries: {}\nmore: 1\n", r"own\.yaml, line 4: unknown key 'more'; known: fresh"),
+        ("product: [", r"own\.yaml, line \d: not YAML"),
+        ("- 1\n", r"own\.yaml: got \[1\], expected a template in YAML"), ("\xff", "is not text"),
     ],
 )  # fmt: skip
 def test_a_template_of_ones_own_is_checked(tmp_path: Path, content: str, said: str) -> None:

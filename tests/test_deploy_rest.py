@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from rlscale.deploy.base import BackendError, Fleet, LiveConfigError
-from rlscale.deploy.config import checked
 from rlscale.deploy.rest import Rest, RestConfig
+from rlscale.yaml_file import checked
 
 FLEET = {"ready": [3], "pending": [1], "target": [4]}
 
@@ -90,4 +90,4 @@ def test_a_refused_order_and_a_plane_that_is_gone_are_errors(plane: tuple[str, d
 @pytest.mark.parametrize("url", ["https://a/b", "http://user:secret@a/b", "fleet", "http://a/b?c=d"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(LiveConfigError, match="expected http://HOST"):
-        checked(RestConfig, {"url": url}, "live.yaml")
+        checked(RestConfig, {"url": url}, "live.yaml", LiveConfigError)

@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from rlscale.deploy.base import LiveConfigError, MetricsError
-from rlscale.deploy.config import checked
 from rlscale.deploy.scrape import Page, Scrape, ScrapeConfig, Scraped, parsed, reading_of_scrapes
 from rlscale.types import Slo
+from rlscale.yaml_file import checked
 
 pytest.importorskip("prometheus_client", reason="needs prometheus-client")
 SLO = Slo(1.0, 0.1)
@@ -139,5 +139,5 @@ def test_nobody_there_is_an_error() -> None:
 @pytest.mark.parametrize("url", ["ftp://a/b", "http://", "http://user:secret@host/metrics"])
 def test_a_url_that_is_none_is_refused_without_telling_its_secret(url: str) -> None:
     with pytest.raises(LiveConfigError, match="expected http://HOST") as error:
-        checked(ScrapeConfig, {"urls": [url]}, "live.yaml")
+        checked(ScrapeConfig, {"urls": [url]}, "live.yaml", LiveConfigError)
     assert "live.yaml" in str(error.value)

@@ -58,7 +58,7 @@ def test_a_file_that_is_not_yaml_or_not_there_is_refused(tmp_path: Path) -> None
     with pytest.raises(ScenarioError, match="cannot be read"):
         load_scenario(tmp_path / "none.yaml")
     path.write_text("just words")
-    with pytest.raises(ScenarioError, match="expected a mapping"):
+    with pytest.raises(ScenarioError, match="got 'just words', expected a scenario in YAML: a mapping"):
         load_scenario(path)
 
 

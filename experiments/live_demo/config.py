@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rlscale.deploy.assemble import Plan
-from rlscale.deploy.config import LiveConfig, checked
+from rlscale.deploy.base import LiveConfigError
+from rlscale.deploy.config import LiveConfig
 from rlscale.types import ScalingLimits
+from rlscale.yaml_file import checked
 
 SERVICE = "toy"
 
@@ -20,4 +22,4 @@ def live_config(scaler: str, folder: Path, backend: dict[str, Any]) -> dict[str,
 
 def plan_of(raw: dict[str, Any], limits: ScalingLimits, interval_s: float) -> Plan:
     """Checked."""
-    return Plan(checked(LiveConfig, raw, "live-demo"), limits, interval_s, "live-demo")
+    return Plan(checked(LiveConfig, raw, "live-demo", LiveConfigError), limits, interval_s, "live-demo")

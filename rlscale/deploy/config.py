@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.shield_config import ShieldsConfig
-from rlscale.errors import nearest
-from rlscale.yaml_place import line_of
-
-Model = TypeVar("Model", bound=BaseModel)
-MAX_BYTES = 1_000_000  # of a configuration file
+from rlscale.yaml_file import checked, read_mapping
 
 
 class Strict(BaseModel):
@@ -85,56 +80,6 @@ class LiveConfig(Strict):
 
 def load_config(path: Path) -> LiveConfig:
     """Read and check live.yaml; LiveConfigError names file, line and field of every fault."""
-    text = _text(path)
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise LiveConfigError(f"{path}{line}: not YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(raw, dict):
-        raise LiveConfigError(f"{path}: got {type(raw).__name__}, expected a mapping with service, metrics and backend")
-    return checked(LiveConfig, raw, str(path), text)
-
-
-def checked(kind: type[Model], raw: Any, where: str, text: str = "", under: str = "") -> Model:
-    """A model from plain values; every fault with its line (where there is text), field, what was got and expected."""
-    try:
-        return kind.model_validate(raw)
-    except ValidationError as error:
-        faults = [_fault(item, kind, text, under) for item in error.errors(include_url=False)]
-        raise LiveConfigError(f"{where}, {'; '.join(faults)}") from None
-
-
-def _fault(item: Any, kind: type[BaseModel], text: str, under: str) -> str:
-    place = ((under, *item["loc"]) if under else item["loc"]) if text else ()
-    line = f"line {line_of(text, place)}: " if text else ""
-    field = ".".join(str(part) for part in ((under,) if under else ()) + tuple(item["loc"])) or "file"
-    if item["type"] == "extra_forbidden":
-        return f"{line}unknown key '{field}'; {nearest(str(item['loc'][-1]), _known(kind, item['loc'][:-1]))}"
-    if item["type"] == "missing":
-        return f"{line}'{field}' is missing"
-    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    got = "" if item["type"] == "value_error" else f"got {item['input']!r:.80}, expected "
-    return f"{line}{field}: {got}{message}"
-
-
-def _known(kind: type[BaseModel], place: tuple[Any, ...]) -> list[str]:
-    """Keys that are known at a place of a model."""
-    for part in place:
-        found = kind.model_fields.get(str(part))
-        inner = getattr(found, "annotation", None)
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
-
-
-def _text(path: Path) -> str:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise LiveConfigError(f"{path}: {path.stat().st_size} bytes; expected a configuration below {MAX_BYTES}")
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LiveConfigError(f"{path}: cannot be read ({reason}); expected a live configuration in YAML") from None
+    expected = "a live configuration in YAML: a mapping with service, metrics and backend"
+    text, raw = read_mapping(path, expected, LiveConfigError)
+    return checked(LiveConfig, raw, str(path), LiveConfigError, text)

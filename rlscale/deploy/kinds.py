@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 
 from rlscale.deploy.base import Clock, LiveConfigError
-from rlscale.deploy.config import checked
 from rlscale.errors import nearest
 from rlscale.types import ScalingLimits
+from rlscale.yaml_file import checked
 
 Options = TypeVar("Options", bound=BaseModel)
 
@@ -61,7 +61,7 @@ def build(field: str, entry: Mapping[str, Any], site: Site, where: str, text: st
     kind = _kind(field, name, table, group, where)
     options = {key: value for key, value in entry.items() if key != "kind"}
     try:
-        return kind.build(checked(kind.options, options, where, text, field), site)
+        return kind.build(checked(kind.options, options, where, LiveConfigError, text, field), site)
     except LiveConfigError as error:
         said = str(error)
         raise LiveConfigError(said if said.startswith(where) else f"{where}: {said}") from None

@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rlscale.deploy.base import BackendError, LiveConfigError
+from rlscale.deploy.bearer import clean, token_of
 from rlscale.deploy.http_link import Place
 from rlscale.deploy.kubernetes_config import Access, check_server
 from rlscale.deploy.trusted import Trusted
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-MAX_TOKEN_BYTES = 65_536
 
 
 class Caller:
@@ -62,8 +62,7 @@ def _in_cluster() -> Caller:
         )
     host = f"[{host}]" if ":" in host else host
     files = Access(server=f"https://{host}:{port}", ca_file=str(SERVICE_ACCOUNT / "ca.crt"))
-    namespace = _text(SERVICE_ACCOUNT / "namespace", "the namespace of the service account").strip()
-    return Caller(files.server, files, _token_of(str(SERVICE_ACCOUNT / "token")), namespace)
+    return Caller(files.server, files, _token_of(str(SERVICE_ACCOUNT / "token")), _namespace())
 
 
 def _of_kubeconfig(access: Access) -> Caller:
@@ -111,28 +110,19 @@ def _trusted(settings: Any, access: Access) -> tuple[str, Access, Callable[[], s
     def token() -> str:
         # Asking also renews what has expired. The value carries its own "Bearer ".
         value = settings.auth_settings().get("BearerToken", {}).get("value") or ""
-        return _clean(str(value).removeprefix("Bearer "), where) if value else ""
+        return clean(str(value).removeprefix("Bearer "), where, BackendError) if value else ""
 
     return settings.host, files, token
 
 
 def _token_of(path: str) -> Callable[[], str]:
-    if not path:
-        return lambda: ""
-    return lambda: _clean(_text(Path(path), "the token"), path)
+    return lambda: token_of(Path(path), BackendError) if path else ""
 
 
-def _clean(token: str, where: str) -> str:
-    token = token.strip()
-    if not token or len(token) > MAX_TOKEN_BYTES or not token.isascii() or not token.isprintable() or " " in token:
-        raise BackendError(f"{where}: what should be a bearer token is none; expected one line of printable ASCII")
-    return token
-
-
-def _text(path: Path, what: str) -> str:
+def _namespace() -> str:
+    path = SERVICE_ACCOUNT / "namespace"
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_TOKEN_BYTES + 1).decode()
+        return path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise BackendError(f"{path}: {what} cannot be read ({reason}); check the volume and its permissions") from None
+        raise BackendError(f"{path}: cannot be read ({reason}); check the volume and its permissions") from None

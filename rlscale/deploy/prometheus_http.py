@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit, urlunsplit
 
 from rlscale.deploy.base import LiveConfigError, MetricsError
+from rlscale.deploy.bearer import token_of
 from rlscale.deploy.http_link import Answer, Link, TooLong, Unanswered
 from rlscale.deploy.prometheus_answer import Series, read_answer, shown
 from rlscale.deploy.trusted import Trusted
 
 MAX_BYTES = 4_000_000
-MAX_TOKEN_BYTES = 65_536
 
 
 class Api:
@@ -65,7 +65,7 @@ class Api:
         headers = {"Accept-Encoding": "identity", "User-Agent": "rlscale",
                    "Content-Type": "application/x-www-form-urlencoded"}  # fmt: skip
         if self._token_file is not None:
-            headers["Authorization"] = f"Bearer {_token(Path(self._token_file))}"
+            headers["Authorization"] = f"Bearer {token_of(Path(self._token_file), MetricsError)}"
         elif self._credentials:
             headers["Authorization"] = f"Basic {base64.b64encode(self._credentials.encode()).decode()}"
         return headers
@@ -96,16 +96,3 @@ def _split_url(url: str, check: bool = True) -> tuple[SplitResult, str]:
     name = f"[{host}]" if host and ":" in host else host or ""
     plain = SplitResult(parts.scheme, name + (f":{port}" if port else ""), parts.path.rstrip("/"), "", "")
     return plain, f"{unquote(user or '')}:{unquote(password or '')}" if user or password else ""
-
-
-def _token(path: Path) -> str:
-    """The token as it is in the file now: clusters renew it."""
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_TOKEN_BYTES + 1)
-    except OSError as error:
-        raise MetricsError(f"token_file {path} cannot be read ({error.strerror})") from None
-    token = raw.decode("ascii", "replace").strip()
-    if not token or len(raw) > MAX_TOKEN_BYTES or not token.isprintable() or "\N{REPLACEMENT CHARACTER}" in token:
-        raise MetricsError(f"token_file {path} holds no token; expected one line of printable ASCII")
-    return token

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from rlscale.deploy import config
+from rlscale import yaml_file
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.shield_config import Breaker, ShieldsConfig, Strict
 from rlscale.scalers import POLICY
@@ -58,7 +58,7 @@ class RaySettings(Strict):
 
 def checked(given: Mapping[str, Any]) -> RaySettings:
     """The settings, or LiveConfigError with every fault of them."""
-    return config.checked(RaySettings, dict(given), "policy_kwargs")
+    return yaml_file.checked(RaySettings, dict(given), "policy_kwargs", LiveConfigError)
 
 
 def interval_s(settings: RaySettings) -> float:

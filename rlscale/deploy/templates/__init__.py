@@ -11,12 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlscale.deploy.base import LiveConfigError
 from rlscale.errors import nearest
-from rlscale.yaml_place import line_of
+from rlscale.yaml_file import checked, mapping, read_mapping
 
 Scalar = Literal[
     "arrival_per_s", "waiting", "running", "ttft_s", "tpot_s", "attainment", "dropped_per_s", "ttft_p90_s",
@@ -25,7 +24,6 @@ Scalar = Literal[
 SCALARS: tuple[Scalar, ...] = get_args(Scalar)
 Histogram = Literal["ttft", "tpot", "prompt_tokens", "answer_tokens"]
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-MAX_BYTES = 200_000  # of a template file
 PLACES = "$labels, $window, $window_s, $slo_ttft_s, $slo_tpot_s"
 
 
@@ -102,28 +100,17 @@ def names() -> list[str]:
 
 def load_template(name: str) -> Template:
     """A built-in template by its name, or one of your own by a file ending in .yaml."""
+    expected = "a template in YAML: a mapping with product, fresh and queries"
     if name.endswith((".yaml", ".yml")):
-        where, text = name, _text(Path(name))
+        where = name
+        text, raw = read_mapping(Path(name), expected, LiveConfigError)
     elif name in names():
         where, text = f"template {name}", (resources.files(__package__) / f"{name}.yaml").read_text("utf-8")
+        raw = mapping(text, where, expected, LiveConfigError)
     else:
         hint = nearest(name, names())
         raise LiveConfigError(f"metrics.template: unknown template '{name}'; {hint}; or a file ending in .yaml")
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise LiveConfigError(f"{where}{line}: not YAML ({getattr(error, 'problem', None) or 'unreadable'})") from None
-    except RecursionError:
-        raise LiveConfigError(f"{where}: nested too deeply; expected a template") from None
-    try:
-        return Template.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "file"
-        at = line_of(text, first["loc"]) if isinstance(raw, dict) else 1
-        raise LiveConfigError(f"{where}:{at}: {place}: {first['msg']}") from None
+    return checked(Template, raw, where, LiveConfigError, text)
 
 
 def matchers(labels: Mapping[str, str]) -> str:
@@ -141,16 +128,3 @@ def _quoted(value: str) -> str:
 
 def _number(value: float) -> str:
     return "+Inf" if math.isinf(value) else f"{value:.12g}"
-
-
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-        text = raw.decode("utf-8")
-    except OSError as error:
-        raise LiveConfigError(f"{path}: cannot be read ({error.strerror}); expected a template in YAML") from None
-    except UnicodeDecodeError:
-        raise LiveConfigError(f"{path}: is not text; expected a template in YAML") from None
-    if len(raw) > MAX_BYTES:
-        raise LiveConfigError(f"{path}: has {len(raw)} bytes; expected a template of at most {MAX_BYTES}")
-    return text

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rlscale.errors import ScenarioError, nearest
 from rlscale.types import DelayLaw, IterationLaw, NodeType, PowerCurve, ServiceProfile
-from rlscale.yaml_place import line_of
+from rlscale.yaml_file import checked, read_mapping
 
 
 class _Strict(BaseModel):
@@ -165,22 +165,9 @@ def _built_in(name: str) -> ServiceProfile:
 
 
 def _from_file(path: Path) -> ServiceProfile:
-    try:
-        text = path.read_text()
-        raw = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        got = " ".join(str(getattr(error, "strerror", None) or error).split())
-        raise ScenarioError(f"service profile {path}: {got}; expected a YAML file such as `calibrate` writes") from None
-    if not isinstance(raw, dict):
-        raise ScenarioError(f"service profile {path}: got {type(raw).__name__}, expected a mapping of fields")
-    try:
-        return _profile(_Service(**raw))
-    except ValidationError as error:
-        faults = [
-            f"line {line_of(text, item['loc'])}: {'.'.join(map(str, item['loc']))}: {item['msg']}"
-            for item in error.errors(include_url=False)
-        ]
-        raise ScenarioError(f"service profile {path}, {'; '.join(faults)}") from None
+    where = f"service profile {path}"
+    text, raw = read_mapping(path, "a service profile in YAML, such as `calibrate` writes", ScenarioError)
+    return _profile(checked(_Service, raw, where, ScenarioError, text))
 
 
 def _profile(raw: _Service) -> ServiceProfile:
