@@ -66,6 +66,7 @@ EXAMPLES = {
 
 FAILED, INTERRUPTED = 2, 130
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+OWN = ("rlscale", "envs", "agents", "experiments")
 PLAIN = ("serve",)  # what needs no compiled kernel, and should be small and start at once
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -152,6 +153,12 @@ def _guarded(name: str, rest: Sequence[str], program: str, *, debug: bool) -> in
     except BrokenPipeError:  # the output went into `head`, which has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except ModuleNotFoundError as error:  # an image that serves has a tenth of the packages
+        package = (error.name or "").partition(".")[0]
+        if debug or package in OWN:
+            raise
+        return _fail(f"error: `{program}` needs the package {package}, which is not installed here; "
+                     "`pip install rlscale` brings it", FAILED)  # fmt: skip
     except (KeyboardInterrupt, RlscaleError, OSError) as error:
         if debug:
             traceback.print_exc()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlscale.deploy.base import LiveConfigError
@@ -59,6 +60,11 @@ def _of_policy(config: LiveConfig, path: Path) -> tuple[ScalingLimits, float | N
 
 def _computed(scenario: str) -> tuple[ScalingLimits, float | None]:
     """What `python -m experiments scenarios limits` says."""
+    if find_spec("numba") is None:
+        raise RlscaleError(
+            f"scenario: the capacity of '{scenario}' cannot be computed where numba is not installed, as in an image; "
+            f"give 'limits', the file that `python -m experiments scenarios limits {scenario}` prints elsewhere"
+        )
     command = [sys.executable, "-m", "experiments", "scenarios", "limits", scenario]
     env = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
     env["PYTHONPATH"] = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)

@@ -142,6 +142,19 @@ def test_debug_shows_the_traceback_and_keeps_the_exit_code(
     assert err.endswith("error: no such pool\n")
 
 
+def test_a_package_that_is_not_installed_is_named(
+    command: Callable[[Callable[[], int]], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command(raising(ModuleNotFoundError("No module named 'gymnasium.spaces'", name="gymnasium.spaces")))
+    assert cli.main(["probe"]) == 2
+    err = capsys.readouterr().err
+    assert " probe` needs the package gymnasium, which is not installed here; `pip install rlscale` brings it" in err
+    assert err.count("\n") == 1
+    command(raising(ModuleNotFoundError("No module named 'rlscale.lop'", name="rlscale.lop")))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["probe"])
+
+
 def test_a_programming_error_is_not_dressed_up(command: Callable[[Callable[[], int]], None]) -> None:
     command(raising(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):

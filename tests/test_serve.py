@@ -220,6 +220,17 @@ def test_metrics_that_cannot_be_read_are_said_once(serve: Callable[..., Served],
         assert served.end() == 0
 
 
+def test_without_the_simulator_limits_are_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the image, which has no numba."""
+    monkeypatch.setattr("experiments.serve_limits.find_spec", lambda name: None)
+    assert main(["serve", "--config", str(folder / "live.yaml"), "--check"]) == 2
+    error = capsys.readouterr().err
+    assert "live.yaml: scenario: the capacity of 'chat' cannot be computed where numba is not installed" in error
+    assert "give 'limits', the file that `python -m experiments scenarios limits chat` prints" in error
+
+
 def test_a_policy_brings_its_own_limits(
     serve: Callable[..., Served], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

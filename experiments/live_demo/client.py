@@ -45,16 +45,13 @@ class Client:
         self.began_s = 0.0
 
     async def replay(self, requests: list[Sent]) -> None:
-        """All of them to their end."""
-        under_way = set()
-        for request in requests:
-            wait_s = self.began_s + request.arrival_s / self._speed - self._loop.time()
-            if wait_s > 0.0:
-                await asyncio.sleep(wait_s)
-            task = asyncio.create_task(self._send(request))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
-        await asyncio.gather(*under_way)
+        """All of them to their end; when this is cancelled, no further than that."""
+        async with asyncio.TaskGroup() as under_way:
+            for request in requests:
+                wait_s = self.began_s + request.arrival_s / self._speed - self._loop.time()
+                if wait_s > 0.0:
+                    await asyncio.sleep(wait_s)
+                under_way.create_task(self._send(request))
 
     async def _send(self, request: Sent) -> None:
         request.sent_s = self._now_s()

@@ -127,7 +127,7 @@ class Live:
         if now != before:
             log.info("target %s -> %s: %s", _counts(before), _counts(now), turn.bounded.reason)
         for where, count in self._told.over():
-            log.info("%s: again, after %d failures", where, count)
+            log.info("%s: again, after %d failure%s", where, count, "" if count == 1 else "s")
 
     def say(self, kind: str, record: Mapping[str, Any], unix_s: float | None = None) -> None:
         """Something for the audit log; a full disk is counted and does not stop the service."""
