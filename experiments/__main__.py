@@ -155,8 +155,10 @@ def _guarded(name: str, rest: Sequence[str], program: str, *, debug: bool) -> in
         return 0
     except ModuleNotFoundError as error:  # an image that serves has a tenth of the packages
         package = (error.name or "").partition(".")[0]
-        if debug or package in OWN:
+        if not package or package in OWN:
             raise
+        if debug:
+            traceback.print_exc()
         return _fail(f"error: `{program}` needs the package {package}, which is not installed here; "
                      "`pip install rlscale` brings it", FAILED)  # fmt: skip
     except (KeyboardInterrupt, RlscaleError, OSError) as error:

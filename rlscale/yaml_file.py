@@ -20,15 +20,17 @@ _repr.maxstring = _repr.maxother = 60
 _repr.maxlevel = 2  # a few lines of aliases of aliases would be gigabytes written out
 
 
-def read_mapping(path: Path, expected: str, error: type[RlscaleError]) -> tuple[str, dict[str, Any]]:
+def read_mapping(
+    path: Path, expected: str, error: type[RlscaleError], most_bytes: int = MAX_BYTES
+) -> tuple[str, dict[str, Any]]:
     """The text of a file and the mapping it says; `expected` ends the sentence `got ..., expected ...`.
 
     Raises `error` for what cannot be read, is too long, no text, no YAML or no mapping.
     """
     try:
         size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise error(f"{path}: has {size} bytes; expected at most {MAX_BYTES}, {expected}")
+        if size > most_bytes:
+            raise error(f"{path}: has {size} bytes; expected at most {most_bytes}, {expected}")
         text = path.read_text(encoding="utf-8")
     except OSError as fault:
         raise error(f"{path}: cannot be read ({fault.strerror}); expected {expected}") from None
@@ -65,13 +67,17 @@ def checked(
     try:
         return model.model_validate(raw)
     except ValidationError as faults:
-        told = [_fault(item, model, text, under) for item in faults.errors(include_url=False)]
+        root = yaml.compose(text) if text else None
+        told = [_fault(item, model, root, under) for item in faults.errors(include_url=False)]
         raise error(f"{where}, {'; '.join(told)}" if text else f"{where}: {'; '.join(told)}") from None
 
 
 def line_of(text: str, place: Sequence[int | str]) -> int:
     """Line (from 1) of the field at `place`, or of the innermost part of it that is in the text."""
-    node = yaml.compose(text)
+    return _line(yaml.compose(text), place)
+
+
+def _line(node: yaml.Node | None, place: Sequence[int | str]) -> int:
     line = 1
     for part in place:
         if isinstance(node, yaml.MappingNode):
@@ -87,9 +93,9 @@ def line_of(text: str, place: Sequence[int | str]) -> int:
     return line
 
 
-def _fault(item: Any, model: type[BaseModel], text: str, under: str) -> str:
+def _fault(item: Any, model: type[BaseModel], root: yaml.Node | None, under: str) -> str:
     place = (under, *item["loc"]) if under else item["loc"]
-    line = f"line {line_of(text, place)}: " if text else ""
+    line = f"line {_line(root, place)}: " if root else ""
     field = ".".join(str(part) for part in place) or "file"
     if item["type"] == "extra_forbidden":
         return f"{line}unknown key '{field}'; {nearest(str(item['loc'][-1]), _known(model, item['loc'][:-1]))}"

@@ -134,6 +134,7 @@ def test_every_template_can_be_filled_and_names_what_a_scaler_needs(name: str) -
         ("product: x\nfresh: y\nqueries: {}\nmore: 1\n", r"own\.yaml, line 4: unknown key 'more'; known: fresh"),
         ("product: [", r"own\.yaml, line \d: not YAML"),
         ("- 1\n", r"own\.yaml: got \[1\], expected a template in YAML"), ("\xff", "is not text"),
+        ("#" * 200_001, "has 200001 bytes; expected at most 200000"),
     ],
 )  # fmt: skip
 def test_a_template_of_ones_own_is_checked(tmp_path: Path, content: str, said: str) -> None:

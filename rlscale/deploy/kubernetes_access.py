@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rlscale.deploy.base import BackendError, LiveConfigError
-from rlscale.deploy.bearer import clean, token_of
+from rlscale.deploy.bearer import MAX_BYTES, clean, token_of
 from rlscale.deploy.http_link import Place
 from rlscale.deploy.kubernetes_config import Access, check_server
 from rlscale.deploy.trusted import Trusted
@@ -122,7 +122,8 @@ def _token_of(path: str) -> Callable[[], str]:
 def _namespace() -> str:
     path = SERVICE_ACCOUNT / "namespace"
     try:
-        return path.read_text(encoding="ascii").strip()
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BackendError(f"{path}: cannot be read ({reason}); check the volume and its permissions") from None

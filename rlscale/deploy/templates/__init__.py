@@ -24,6 +24,7 @@ Scalar = Literal[
 SCALARS: tuple[Scalar, ...] = get_args(Scalar)
 Histogram = Literal["ttft", "tpot", "prompt_tokens", "answer_tokens"]
 LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+MAX_BYTES = 200_000  # of a template file
 PLACES = "$labels, $window, $window_s, $slo_ttft_s, $slo_tpot_s"
 
 
@@ -103,7 +104,7 @@ def load_template(name: str) -> Template:
     expected = "a template in YAML: a mapping with product, fresh and queries"
     if name.endswith((".yaml", ".yml")):
         where = name
-        text, raw = read_mapping(Path(name), expected, LiveConfigError)
+        text, raw = read_mapping(Path(name), expected, LiveConfigError, MAX_BYTES)
     elif name in names():
         where, text = f"template {name}", (resources.files(__package__) / f"{name}.yaml").read_text("utf-8")
         raw = mapping(text, where, expected, LiveConfigError)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rlscale.errors import ScenarioError, nearest
 from rlscale.types import DelayLaw, IterationLaw, NodeType, PowerCurve, ServiceProfile
@@ -126,10 +126,7 @@ def _read(kind: str, name: str) -> dict[str, Any]:
 @cache
 def node_type(name: str) -> NodeType:
     """A machine by its name, such as "h100-x1"."""
-    try:
-        raw = _Node(**_read("nodes", name))
-    except ValidationError as error:
-        raise ScenarioError(f"node profile {name}.yaml: {error}") from None
+    raw = checked(_Node, _read("nodes", name), f"node profile {name}.yaml", ScenarioError)
     power = PowerCurve(**{field: getattr(raw.power, field).value for field in _Power.model_fields})
     return NodeType(
         raw.name,
@@ -158,10 +155,7 @@ def service_profile(name: str, folder: Path = Path()) -> ServiceProfile:
 
 @cache
 def _built_in(name: str) -> ServiceProfile:
-    try:
-        return _profile(_Service(**_read("services", name)))
-    except ValidationError as error:
-        raise ScenarioError(f"service profile {name}.yaml: {error}") from None
+    return _profile(checked(_Service, _read("services", name), f"service profile {name}.yaml", ScenarioError))
 
 
 def _from_file(path: Path) -> ServiceProfile:
