@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from experiments.live_demo.accelerated import MONDAY_S, AcceleratedClock, AcceleratedSource, hurried
-from experiments.live_demo.compared import Pair, rows, verdict
+from experiments.live_demo.compared import Pair, rows, told_error, verdict
 from experiments.live_demo.fleet import Books, FleetLaw, averages, fleet_law
 from experiments.live_demo.outcome import Played, live_result
 from experiments.live_demo.pages_merged import merged
 from experiments.live_demo.recorded import record
 from experiments.live_demo.replica import ToyReplica
-from experiments.live_demo.report import html, markdown, results_of
+from experiments.live_demo.report import html, markdown, ranged, results_of
 from experiments.live_demo.simulated import scenario_file
 from experiments.results import plain
 from rlscale.deploy.base import Reading
@@ -224,9 +224,30 @@ def played_of(requests: Requests, ttft_s: float, unserved: int, duration_s: floa
         "output_tokens": requests.output_tokens, "sent_s": requests.arrival_s + 0.01, "first_s": first,
         "end_s": first + 0.05 * (requests.output_tokens - 1.0),
     }  # fmt: skip
-    seen = {"waiting": 2.0, "age_s": 3.0}
-    decisions = [{"at_s": at_s, "observation": seen, "target": [3]} for at_s in np.arange(15.0, duration_s, 15.0)]
+    seen = {"waiting": 2.0, "age_s": 3.0, "arrival_per_s": None}
+    times_s = np.arange(15.0, duration_s, 15.0)
+    decisions = [{"at_s": at_s, "t_s": at_s, "observation": seen, "target": [3]} for at_s in times_s]
     return Played("hpa", "hpa", columns, [(0.0, 3, 0, 0, 3)], duration_s * 3, 0, 0, 0, 0, decisions, 0, 1.0)
+
+
+def test_what_the_loop_was_told_is_held_against_what_the_clients_asked_for() -> None:
+    arrival_s = np.arange(0.05, 300.0, 0.1)  # ten per second until 100 s, twenty from then on
+    arrival_s = np.sort(np.concatenate([arrival_s, arrival_s[arrival_s > 100.0] + 0.03]))
+    lag_s, window_s = 2.5, 15.0
+
+    def told(at_s: float) -> float:
+        """The rate of the window behind `at_s`, right but for 6 % too much and too little by turns."""
+        second = np.clip(at_s - lag_s - 100.0, 0.0, window_s) / window_s
+        return (10.0 + 10.0 * second) * (1.06 if at_s % 30.0 else 0.94)
+
+    requests = Requests(arrival_s, np.full(len(arrival_s), 100.0), np.full(len(arrival_s), 10.0))
+    played = played_of(requests, 1.0, 0, 300.0)
+    decisions = [{**record, "observation": {"arrival_per_s": told(record["at_s"])}} for record in played.decisions]
+    played = replace(played, decisions=decisions)
+    assert told_error([played, played], lag_s, window_s) == pytest.approx(0.06, abs=0.002)
+    assert told_error([played], lag_s + window_s, window_s) > 0.1  # the rise falls into another window
+    assert told_error([replace(played, decisions=[])], lag_s, window_s) == 0.0
+    assert told_error([played_of(requests, 1.0, 0, 300.0)], lag_s, window_s) == 0.0  # it was told nothing
 
 
 def test_a_live_run_becomes_the_same_result_as_a_simulated_one_and_a_report() -> None:
@@ -243,14 +264,25 @@ def test_a_live_run_becomes_the_same_result_as_a_simulated_one_and_a_report() ->
     assert bad.summary()["attainment"] == pytest.approx((n - 3) / n)
     assert bad.summary()["dropped"] == 3.0 and bad.summary()["ttft_p99_s"] > 1.0
 
-    pair = Pair(good, bad, played_of(recorded.requests, 1.3, 3, 300.0))
+    played = played_of(recorded.requests, 1.3, 3, 300.0)
+    pair = Pair(good, [], [bad], [played], 0.0)
     found = {row["measure"]: row for row in rows(pair)}
     assert found["cost_usd"]["within"] and not found["ttft_mean_s"]["within"] and found["churn"]["within"] is None
     assert found["ttft_mean_s"]["error"] == pytest.approx(0.3)
     assert "outside: TTFT mean of hpa" in verdict(list(found.values()))
 
+    several = Pair(good, [bad], [bad, good, good], [played] * 3, 0.05)
+    mean = {row["measure"]: row for row in rows(several)}["ttft_mean_s"]
+    assert (mean["simulated"], mean["live"]) == pytest.approx((1.0, 1.1))  # perturbed simulations are in the span alone
+    assert (mean["live_least"], mean["simulated_most"]) == pytest.approx((1.0, 1.3)) and mean["within"]
+    assert ranged(mean, "live") == "1.1 s (1 s to 1.3 s)"
+
     demo: Any = SimpleNamespace(scenario=scenario, recorded=recorded, speed=20.0, metrics="scrape", scrape_s=0.25,
-                                window_s=1.0, faults=())  # fmt: skip
+                                window_s=1.0, lag_s=2.5, faults=())  # fmt: skip
+    results = plain(results_of(demo, [several], datetime.now(UTC), 1))
+    page = html(results)
+    assert "3 live runs (their mean)" in page and '<span class="ci">1 s to 1.3 s</span>' in page
+    assert "arrival rates by 5.0 % with hpa" in markdown(results)
     results = plain(results_of(demo, [pair], datetime.now(UTC), 1))
     page = html(results)
     assert page.count("<svg") >= 3 and "It says nothing about how well the law describes a GPU" in page

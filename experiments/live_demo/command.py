@@ -14,15 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.live_demo.simulated import scenario_file, simulate
+from experiments.live_demo.simulated import scenario_file
 from rlscale.errors import ResultError
 from rlscale.scenario import Scenario, load_scenario
 
 if TYPE_CHECKING:
+    from experiments.live_demo.compared import Pair
     from experiments.live_demo.conductor import Demo
+    from rlscale.loop import RunResult
 
 SCALERS = "hpa,headroom"
-SPEED = 10.0  # at 20, two busy cores make first tokens later than the 15 % that are the goal
+SPEED = 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"names or policy:FOLDER, one after the other (default {SCALERS})")  # fmt: skip
     parser.add_argument("--minutes", type=float, help="of load, simulated (default: all of the scenario's)")
     parser.add_argument("--speed", type=float, default=SPEED, help=f"simulated seconds per second (default {SPEED:g})")
+    parser.add_argument("--runs", type=int, default=1, help="live runs of every scaler, whose mean is compared")
     parser.add_argument("--seed", type=int, default=0, help="of the requests")
     parser.add_argument("--metrics", choices=("auto", "prometheus", "scrape"), default="auto",
                         help="who reads the replicas' pages; auto: Prometheus if it is installed")  # fmt: skip
@@ -58,23 +61,39 @@ def run(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.scalers.split(",") if name.strip()]
     if not names or len(set(names)) < len(names):
         raise ResultError(f"--scalers {args.scalers}: expected different names with commas in between")
+    if not 1 <= args.runs <= 100:
+        raise ResultError(f"--runs {args.runs}; expected 1 to 100")
     minutes = scenario.horizon_s / 60.0
     print(f"{len(demo.recorded.requests)} requests in {minutes:.0f} minutes, {args.speed:g} times as fast; metrics by "
           f"{demo.metrics}", flush=True)  # fmt: skip
-    print("simulating (the first time on a machine, the simulator is compiled: minutes)", flush=True)
-    simulated = {name: simulate(scenario, demo.recorded, name, args.seed) for name in names}
-    from experiments.live_demo.compared import Pair
-    from experiments.live_demo.conductor import play
-    from experiments.live_demo.outcome import live_result
     from experiments.live_demo.report import compare
+    from experiments.live_demo.simulated import simulate
 
-    pairs = []
-    for i, name in enumerate(names, 1):
-        print(f"{i}/{len(names)} {name}, live", flush=True)
-        played = asyncio.run(play(demo, name, out / _folder(name)))
-        pairs.append(Pair(simulated[name], live_result(played, demo.recorded, scenario, args.seed), played))
+    print("simulating (the first time on a machine, the simulator is compiled: minutes)", flush=True)
+    simulated = [simulate(scenario, demo.recorded, name, args.seed, demo.lag_s) for name in names]
+    pairs = [_pair(demo, result, out, args) for result in simulated]
     compare(out, demo, pairs, began, args.seed)
     return 0
+
+
+def _pair(demo: Demo, simulated: RunResult, out: Path, args: argparse.Namespace) -> Pair:
+    """The scaler of a simulation live, and simulated again with metrics as far off as they were then."""
+    from experiments.live_demo.compared import Pair, told_error
+    from experiments.live_demo.conductor import play
+    from experiments.live_demo.outcome import live_result
+    from experiments.live_demo.simulated import perturbed
+
+    name, scenario, recorded = simulated.scaler, demo.scenario, demo.recorded
+    played = []
+    for k in range(1, args.runs + 1):
+        ending, words = (f"-{k}", f", run {k} of {args.runs}") if args.runs > 1 else ("", "")
+        print(f"{name}, live{words}", flush=True)
+        played.append(asyncio.run(play(demo, name, out / f"{_folder(name)}{ending}")))
+    off = told_error(played, demo.lag_s, demo.window_s * demo.speed)
+    print(f"{name}, simulated with metrics that are {100 * off:.1f} % off", flush=True)
+    again = list(perturbed(scenario, recorded, name, demo.lag_s, off))
+    live = [live_result(one, recorded, scenario, args.seed) for one in played]
+    return Pair(simulated, again, live, played, off)
 
 
 def _scenario(args: argparse.Namespace) -> Scenario:

@@ -28,11 +28,13 @@ SERIES = ("t_s", "ready", "pending", "draining", "need", "waiting", "target", "t
 
 @dataclass(frozen=True)
 class Pair:
-    """A scaler, simulated and live on the same requests."""
+    """A scaler on the same requests: simulated, and live once or several times."""
 
     simulated: RunResult
-    live: RunResult
-    played: Played
+    perturbed: Sequence[RunResult]  # simulated again, with metrics `told_error` off
+    live: Sequence[RunResult]
+    played: Sequence[Played]  # what the live results were made of
+    told_error: float
 
 
 def numbers(result: RunResult) -> dict[str, float]:
@@ -42,15 +44,24 @@ def numbers(result: RunResult) -> dict[str, float]:
 
 
 def rows(pair: Pair) -> list[dict[str, Any]]:
-    """A row per measure; `error` is live over simulated less 1, None where that says nothing."""
-    simulated, live = numbers(pair.simulated), numbers(pair.live)
+    """A row per measure: the simulation and the mean of the live runs, and the least and the greatest of either.
+
+    `error` is live over simulated less 1, None where that says nothing. Perturbed simulations are in the span alone.
+    """
+    scaler = pair.simulated.scaler
+    simulated = [numbers(result) for result in (pair.simulated, *pair.perturbed)]
+    live = [numbers(result) for result in pair.live]
     found = []
     for key, name, unit, has_goal in MEASURES:
-        a, b = simulated[key], live[key]
+        spans: dict[str, float] = {}
+        for world, runs in (("simulated", simulated), ("live", live)):
+            values = [run[key] for run in runs]
+            spans |= {f"{world}_least": min(values), f"{world}_most": max(values)}
+        a, b = simulated[0][key], float(np.mean([run[key] for run in live]))
         error = b / a - 1.0 if a > 0.0 and math.isfinite(a) and math.isfinite(b) else 0.0 if a == b else None
         within = None if not has_goal else error is not None and abs(error) <= GOAL
-        found.append({"scaler": pair.live.scaler, "measure": key, "name": name, "unit": unit, "simulated": a, "live": b,
-                      "error": error, "goal": GOAL if has_goal else None, "within": within})  # fmt: skip
+        found.append({"scaler": scaler, "measure": key, "name": name, "unit": unit, "simulated": a, "live": b,
+                      "error": error, "goal": GOAL if has_goal else None, "within": within, **spans})  # fmt: skip
     return found
 
 
@@ -60,41 +71,61 @@ def series(result: RunResult) -> dict[str, Any]:
     return {name: np.round(result.series[name], 4) for name in SERIES} | {"requests_per_s": np.round(rate, 4)}
 
 
-def plumbing(pair: Pair, speed: float) -> dict[str, float]:
-    """How well the machinery kept time, and how often both worlds decided alike. Simulated seconds but for `_ms`."""
-    played = pair.played
+def told_error(played: Sequence[Played], lag_s: float, window_s: float) -> float:
+    """How far off the arrival rates were that the live loop was told: root mean square of told over true, less 1.
+
+    True is what the clients asked for in the `window_s` before the last `lag_s`, simulated seconds. 0 where no decision
+    had such a window behind it.
+    """
+    off = [_told_errors(one, lag_s, window_s) for one in played]
+    every = np.concatenate(off)
+    return float(np.sqrt(np.mean(every**2))) if len(every) else 0.0
+
+
+def _told_errors(played: Played, lag_s: float, window_s: float) -> Floats:
+    arrival_s = np.sort(np.asarray(played.requests["arrival_s"], dtype=np.float64))
+    seen = [(record["t_s"], record["observation"]["arrival_per_s"]) for record in played.decisions]
+    t_s, told = np.array(seen, dtype=np.float64).reshape(-1, 2).T
+    until, since = (np.searchsorted(arrival_s, t_s - ago) for ago in (lag_s, lag_s + window_s))
+    known = (t_s >= lag_s + window_s) & (until > since) & np.isfinite(told)
+    errors: Floats = told[known] / (until - since)[known] * window_s - 1.0
+    return errors
+
+
+def plumbing(pair: Pair, run: int, speed: float) -> dict[str, float]:
+    """How well the machinery of a live run kept time, and how often both worlds decided alike.
+
+    Simulated seconds but for `_ms`.
+    """
+    played, result = pair.played[run], pair.live[run]
     late_s = np.asarray(played.requests["sent_s"]) - np.asarray(played.requests["arrival_s"])
     ages = [float(record["observation"]["age_s"]) for record in played.decisions]
     at_s = np.array([record["at_s"] for record in played.decisions])
-    interval_s = pair.live.interval_s
-    live, simulated = pair.live.series["target"][1:], pair.simulated.series["target"][1:]
+    interval_s = result.interval_s
+    live, simulated = result.series["target"][1:], pair.simulated.series["target"][1:]
     return {
-        "decisions": len(played.decisions), "decisions_expected": len(pair.live.series["t_s"]) - 1,
+        "decisions": len(played.decisions), "decisions_expected": len(result.series["t_s"]) - 1,
         "decision_late_p99_ms": _ms(np.mod(at_s, interval_s), 0.99, speed),
         "metrics_age_mean_s": float(np.mean(ages)) if ages else math.nan,
         "sent_late_p50_ms": _ms(late_s, 0.5, speed), "sent_late_p99_ms": _ms(late_s, 0.99, speed),
-        "http_per_s": len(late_s) / pair_duration_s(pair) * speed,
+        "http_per_s": len(late_s) / (len(result.series["t_s"]) * interval_s) * speed,
         "same_target_share": float(np.mean(live == simulated)),
         "target_difference": float(np.nanmean(np.abs(live - simulated))),
         "late_starts": played.late, "replicas_died": played.failed, "loop_restarts": played.restarts,
     }  # fmt: skip
 
 
-def pair_duration_s(pair: Pair) -> float:
-    """Simulated seconds of load."""
-    return len(pair.live.series["t_s"]) * pair.live.interval_s
-
-
-def verdict(found: Sequence[Mapping[str, Any]]) -> str:
+def verdict(found: Sequence[Mapping[str, Any]], runs: int = 1) -> str:
     """The result in a sentence."""
+    live = "the live run" if runs == 1 else f"{runs} live runs (their mean)"
     goals = [row for row in found if row["within"] is not None]
     outside = [row for row in goals if not row["within"]]
     worst = max((abs(row["error"]) for row in goals if row["error"] is not None), default=0.0)
     if not outside:
-        return (f"All {len(goals)} compared numbers of the live run are within {100 * GOAL:.0f} % of the simulation of "
-                f"the same requests; the largest difference is {100 * worst:.1f} %.")  # fmt: skip
+        return (f"All {len(goals)} compared numbers of {live} are within {100 * GOAL:.0f} % of the simulation of the "
+                f"same requests; the largest difference is {100 * worst:.1f} %.")  # fmt: skip
     names = ", ".join(f"{row['name']} of {row['scaler']}" for row in outside)
-    inside = f"{len(goals) - len(outside)} of {len(goals)} compared numbers of the live run"
+    inside = f"{len(goals) - len(outside)} of {len(goals)} compared numbers of {live}"
     return f"{inside} are within {100 * GOAL:.0f} % of the simulation of the same requests; outside: {names}."
 
 

@@ -60,6 +60,11 @@ class Demo:
         """Wall seconds of a reading: those of an interval, or what a rate needs."""
         return max(WINDOW_SCRAPES * self.scrape_s, self.scenario.cluster.interval_s / self.speed)
 
+    @property
+    def lag_s(self) -> float:
+        """Simulated seconds since the metrics were scraped, on average: every replica has a beat of its own."""
+        return 0.5 * self.scrape_s * self.speed
+
     def site(self, host: str = HOST) -> Site:
         """The toy service."""
         spec = self.scenario.cluster

@@ -24,23 +24,27 @@ from experiments.svg import Styles
 
 if TYPE_CHECKING:
     from experiments.live_demo.conductor import Demo
+    from rlscale.loop import RunResult
 
 LATENCIES = ("ttft", "tpot", "e2e")
-COLUMNS = ("scaler", "measure", "unit", "simulated", "live", "error", "goal", "within")
+COLUMNS = ("scaler", "measure", "unit", "simulated", "simulated_least", "simulated_most", "live", "live_least",
+           "live_most", "error", "goal", "within")  # fmt: skip
 NOTE = ("The toy replicas obey the simulator's own iteration law. What this comparison checks is everything around it: "
         "processes, HTTP, clocks, metrics, the loop, its shields and its orders. It says nothing about how well the "
         "law describes a GPU.")  # fmt: skip
+CHANCE = ("In brackets: the span of the simulation and {perturbed} more of them, whose metrics are as far off as the "
+          "live ones were (arrival rates by {off}), and the span of the live runs where there are several. That of the "
+          "simulations is what chance makes of a fleet that follows its metrics.")  # fmt: skip
 
 
 def compare(out: Path, demo: Demo, pairs: Sequence[Pair], began: datetime, seed: int) -> None:
     """Write everything and say the result."""
     results = plain(results_of(demo, pairs, began, seed))
     write_csv(out / "comparison.csv", results["rows"], COLUMNS)
-    for entry in results["runs"]:
-        for world in ("simulated", "live"):
-            series = entry[world]
-            table = [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
-            write_csv(out / entry["folder"] / f"series-{world}.csv", table, list(series))
+    for pair in pairs:
+        _write_series(out / pair.played[0].folder / "series-simulated.csv", pair.simulated)
+        for played, live in zip(pair.played, pair.live, strict=True):
+            _write_series(out / played.folder / "series-live.csv", live)
     write_json(out / RESULTS, results)
     write_text(out / "report.md", markdown(results))
     write_text(out / "report.html", html(results))
@@ -48,31 +52,42 @@ def compare(out: Path, demo: Demo, pairs: Sequence[Pair], began: datetime, seed:
     print(f"\nreport: {(out / 'report.html').resolve()}")
 
 
+def _write_series(path: Path, result: RunResult) -> None:
+    series = plain(compared.series(result))
+    table = [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
+    write_csv(path, table, list(series))
+
+
 def results_of(demo: Demo, pairs: Sequence[Pair], began: datetime, seed: int) -> dict[str, Any]:
     """Everything that the reports say."""
     scenario, spec = demo.scenario, demo.scenario.cluster
     found = [row for pair in pairs for row in compared.rows(pair)]
+    runs = len(pairs[0].live)
+    off = ", ".join(f"{100 * pair.told_error:.1f} % with {pair.simulated.scaler}" for pair in pairs)
     return {
         "live_demo": {
             "scenario": scenario.name, "summary": scenario.summary, "hash": scenario.hash, "speed": demo.speed,
             "metrics": demo.metrics, "scrape_wall_s": demo.scrape_s, "window_wall_s": demo.window_s,
+            "lag_s": demo.lag_s, "runs": runs,
             "minutes": demo.recorded.load.duration_s / 60.0, "requests": len(demo.recorded.requests),
             "interval_s": spec.interval_s, "initial": demo.recorded.initial, "seed": seed,
             "capacity_per_s": float(scenario.limits.capacity_per_s[0]), "faults": list(demo.faults),
         },
-        "note": NOTE, "verdict": compared.verdict(found), "rows": found,
+        "note": NOTE, "chance": CHANCE.format(perturbed=len(pairs[0].perturbed), off=off),
+        "verdict": compared.verdict(found, runs), "rows": found,
         "runs": [_run(pair, demo) for pair in pairs], "provenance": provenance(began, {"requests": seed}),
     }  # fmt: skip
 
 
 def _run(pair: Pair, demo: Demo) -> dict[str, Any]:
-    name = pair.live.scaler
-    both = {"live": pair.live, "simulated": pair.simulated}
+    name = pair.simulated.scaler
+    both = {"live": pair.live[0], "simulated": pair.simulated}
     return {
-        "scaler": name, "folder": pair.played.folder, "labels": [f"{name}, live", f"{name}, simulated"],
+        "scaler": name, "labels": [f"{name}, live", f"{name}, simulated"], "told_error": pair.told_error,
         **{world: compared.series(result) for world, result in both.items()},
         "latency": {world: _latency(result) for world, result in both.items()},
-        "plumbing": compared.plumbing(pair, demo.speed),
+        "played": [{"folder": played.folder, "plumbing": compared.plumbing(pair, i, demo.speed)}
+                   for i, played in enumerate(pair.played)],
     }  # fmt: skip
 
 
@@ -95,7 +110,7 @@ def html(results: Mapping[str, Any]) -> str:
              "latency": figures.latency(curves, looks)}  # fmt: skip
     environment = Environment(loader=PackageLoader("experiments.live_demo", "."), autoescape=True,
                               undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
-    environment.filters.update({"value": shown, "signed": signed, "kept": kept})
+    environment.filters.update({"value": shown, "span": span, "signed": signed, "kept": kept})
     labels = [label for run in runs for label in run["labels"]]
     return environment.get_template("report.html.j2").render(
         **results, svg={name: Markup(styles.shortened(text)) for name, text in drawn.items()},
@@ -111,13 +126,16 @@ def markdown(results: Mapping[str, Any]) -> str:
     played = f"{demo['requests']} requests in {demo['minutes']:g} simulated minutes, {demo['speed']:g} times as fast"
     scraped = f"metrics by {demo['metrics']}, scraped every {1e3 * demo['scrape_wall_s']:.0f} ms"
     lines = ["# Live demo: simulated and live side by side", "", results["verdict"], "", results["note"], "",
+             results["chance"], "",
              f"{played}, on {results['provenance']['cores']} cores; {scraped}.", ""]  # fmt: skip
     for run in results["runs"]:
         lines += [f"## {run['scaler']}", "", "| | simulated | live | difference | 15 % |", "|---|---:|---:|---:|---|"]
-        lines += [f"| {row['name']} | {shown(row['simulated'], row['unit'])} | {shown(row['live'], row['unit'])} | "
+        lines += [f"| {row['name']} | {ranged(row, 'simulated')} | {ranged(row, 'live')} | "
                   f"{signed(row['error'])} | {kept(row['within'])} |" for row in results["rows"]
                   if row["scaler"] == run["scaler"]]  # fmt: skip
-        lines += ["", kept_time(run["plumbing"]), ""]
+        for played in run["played"]:
+            lines += ["", f"{played['folder']}: {kept_time(played['plumbing'])}"]
+        lines += [""]
     return "\n".join([*lines, f"Made by `{results['provenance']['command']}`.", ""])
 
 
@@ -145,6 +163,18 @@ def shown(value: float | None, unit: str) -> str:
     return f"{digits.get(unit, f'{value:.0f}')} {unit}" if unit in digits else f"{value:.0f}"
 
 
+def ranged(row: Mapping[str, Any], world: str) -> str:
+    """A number with its unit, and its span in brackets where it has one."""
+    value, between = shown(row[world], row["unit"]), span(row, world)
+    return f"{value} ({between})" if between else value
+
+
+def span(row: Mapping[str, Any], world: str) -> str:
+    """The least and the greatest of several runs; nothing where they are one."""
+    least, most = row[f"{world}_least"], row[f"{world}_most"]
+    return "" if least == most else f"{shown(least, row['unit'])} to {shown(most, row['unit'])}"
+
+
 def signed(value: float | None) -> str:
     """A relative difference."""
     return "-" if value is None else f"{100 * value:+.1f} %"
@@ -164,9 +194,11 @@ def _tell(results: Mapping[str, Any]) -> None:
             table.add_column(column, justify="left" if column in ("", "15 %") else "right")
         for row in results["rows"]:
             if row["scaler"] == run["scaler"]:
-                table.add_row(row["name"], shown(row["simulated"], row["unit"]), shown(row["live"], row["unit"]),
+                table.add_row(row["name"], ranged(row, "simulated"), ranged(row, "live"),
                               signed(row["error"]), kept(row["within"]))  # fmt: skip
         page().print(table)
-        print(kept_time(run["plumbing"]))
+        for played in run["played"]:
+            print(f"{played['folder']}: {kept_time(played['plumbing'])}")
     print(results["verdict"])
     print(results["note"])
+    print(results["chance"])

@@ -91,7 +91,8 @@ def test_a_replica_and_the_loop_are_killed_and_everything_goes_on(demo: Demo, me
     assert process.returncode == 0, said
     results = json.loads((demo.out / "results.json").read_text())
     [run] = results["runs"]
-    assert run["plumbing"]["replicas_died"] == 1 and run["plumbing"]["loop_restarts"] == 1
+    [played] = run["played"]
+    assert played["plumbing"]["replicas_died"] == 1 and played["plumbing"]["loop_restarts"] == 1
     rows = {row["measure"]: row for row in results["rows"]}
     # What ran on the replica when it died is lost, and nothing else.
     assert rows["attainment"]["live"] > 0.5 and rows["lost"]["live"] < 0.06 * results["live_demo"]["requests"]
