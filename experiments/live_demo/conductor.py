@@ -30,8 +30,8 @@ from rlscale.limits_file import LIMITS, limits_text
 from rlscale.scenario import Scenario
 
 HOST = "127.0.0.1"
-LEAST_SCRAPE_S = 0.2  # wall, between two scrapes
-WINDOW_SCRAPES = 4  # in the window of a rate
+LEAST_SCRAPE_S = 0.15  # wall, between two scrapes
+WINDOW_SCRAPES = 3  # between the first and the last of a rate
 LOOK_S = 0.05
 TELL_S = 10.0
 LEAD_S = 0.5  # wall, from the word to the beginning
@@ -52,12 +52,14 @@ class Demo:
 
     @property
     def scrape_s(self) -> float:
-        """Wall seconds between two scrapes."""
-        return max(LEAST_SCRAPE_S, self.scenario.cluster.scrape_interval_s / self.speed)
+        """Wall seconds between two scrapes, which divide an interval wherever it has room for one."""
+        spec = self.scenario.cluster
+        wanted_s, interval_s = max(LEAST_SCRAPE_S, spec.scrape_interval_s / self.speed), spec.interval_s / self.speed
+        return interval_s / math.floor(interval_s / wanted_s) if interval_s >= wanted_s else wanted_s
 
     @property
     def window_s(self) -> float:
-        """Wall seconds of a reading: those of an interval, or what a rate needs."""
+        """Wall seconds that a reading covers: those of an interval, or what a rate needs."""
         return max(WINDOW_SCRAPES * self.scrape_s, self.scenario.cluster.interval_s / self.speed)
 
     @property
@@ -183,7 +185,8 @@ async def _metrics(demo: Demo, children: Children, control: Control, folder: Pat
     if demo.metrics == "prometheus":
         server, url = await prometheus.start(children, folder / "prometheus", control.ports, demo.scrape_s)
         await prometheus.has_seen(server, url, demo.recorded.initial)
-        return {"kind": "prometheus", "url": url, "template": "vllm", "window_s": demo.window_s, "timeout_s": 2.0}
+        window_s = demo.window_s + demo.scrape_s  # a rate of n scrapes covers the n - 1 intervals between them
+        return {"kind": "prometheus", "url": url, "template": "vllm", "window_s": window_s, "timeout_s": 2.0}
     urls = [f"http://{HOST}:{port}/metrics" for port in control.ports]
     return {"kind": "scrape", "urls": urls, "every_s": demo.scrape_s, "window_s": demo.window_s, "timeout_s": 1.0}
 
