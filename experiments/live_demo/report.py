@@ -32,9 +32,9 @@ COLUMNS = ("scaler", "measure", "unit", "simulated", "simulated_least", "simulat
 NOTE = ("The toy replicas obey the simulator's own iteration law. What this comparison checks is everything around it: "
         "processes, HTTP, clocks, metrics, the loop, its shields and its orders. It says nothing about how well the "
         "law describes a GPU.")  # fmt: skip
-CHANCE = ("In brackets: the span of the simulation and {perturbed} more of them, whose metrics are as far off as the "
-          "live ones were (arrival rates by {off}), and the span of the live runs where there are several. That of the "
-          "simulations is what chance makes of a fleet that follows its metrics.")  # fmt: skip
+CHANCE = ("Spans are those of the simulation and {perturbed} more of them, whose metrics are as far off as the live "
+          "ones were (arrival rates by {off}), and of the live runs where there are several. How wide the simulations' "
+          "span is tells what chance makes of a fleet that follows its metrics.")  # fmt: skip
 
 
 def compare(out: Path, demo: Demo, pairs: Sequence[Pair], began: datetime, seed: int) -> None:

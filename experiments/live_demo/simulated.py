@@ -42,4 +42,4 @@ def perturbed(scenario: Scenario, recorded: Recorded, scaler: str, lag_s: float,
 
 def scenario_file() -> Path:
     """The demo's own."""
-    return Path(__file__).parent / "scenario.yaml"
+    return Path(__file__).parent / "gentle.yaml"
