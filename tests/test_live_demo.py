@@ -282,6 +282,7 @@ def test_a_live_run_becomes_the_same_result_as_a_simulated_one_and_a_report() ->
     results = plain(results_of(demo, [several], datetime.now(UTC), 1))
     page = html(results)
     assert "3 live runs (their mean)" in page and '<span class="ci">1 s to 1.3 s</span>' in page
+    assert verdict([mean], 3).endswith("the largest difference is 10.0 % (30.0 % in a single run).")
     assert "arrival rates by 5.0 % with hpa" in markdown(results)
     results = plain(results_of(demo, [pair], datetime.now(UTC), 1))
     page = html(results)

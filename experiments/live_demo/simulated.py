@@ -17,9 +17,10 @@ PERTURBED = 24
 
 def simulate(scenario: Scenario, recorded: Recorded, scaler: str, seed: int, lag_s: float, noise: float = 0.0
              ) -> RunResult:  # fmt: skip
-    """Every request and every engine iteration, as the live loop would decide on metrics that are `lag_s` old.
+    """Every request and every engine iteration, as the live loop would decide.
 
-    `noise` is the relative standard deviation of the metrics, `seed` that of its luck.
+    The metrics are `lag_s` old, rounded up to sub-steps; `noise` is their relative standard deviation, `seed` that of
+    its luck.
     """
     spec = scenario.cluster
     lag_s = min(lag_s, spec.interval_s - spec.substep_s)
