@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from experiments.results import write_text
 from rlscale.deploy.base import MetricsError
@@ -22,6 +22,7 @@ from rlscale.deploy.buckets import Buckets, of_pairs
 from rlscale.deploy.prometheus_answer import Series, by_edge
 from rlscale.deploy.prometheus_http import Api
 from rlscale.deploy.templates import Filling, Template
+from rlscale.strict import Strict
 from rlscale.types import Floats
 
 MOST_POINTS = 10_000  # per query; the server allows 11 000
@@ -96,25 +97,21 @@ def save(path: Path, ranges: Ranges) -> None:
     write_text(path, json.dumps(told))
 
 
-Count = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Count = Annotated[float, Field(ge=0.0)]
 
 
-class _Histogram(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _Histogram(Strict):
     edge: list[Count] = Field(min_length=1)  # without the last, which is +inf
     count: list[Count]
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class _File(Strict):
     version: Literal[1]
     source: str
     start_s: Count
-    step_s: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    step_s: Annotated[float, Field(gt=0.0)]
     scrape_s: Count | None
-    values: dict[str, list[Annotated[float, Field(allow_inf_nan=False)] | None]]
+    values: dict[str, list[float | None]]
     histograms: dict[str, _Histogram]
 
 

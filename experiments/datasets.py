@@ -6,11 +6,11 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rlscale.errors import TraceError, nearest
 from rlscale.workloads.readers import FORMATS
+from rlscale.yaml_file import checked, read_mapping
 
 TABLE = Path(__file__).with_name("datasets.yaml")
 
@@ -94,14 +94,11 @@ class Catalogue(_Entry):
 def catalogue(path: Path | None = None) -> Catalogue:
     """The table of data sets; raises TraceError when a new entry is not what it should be."""
     path = path or TABLE
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for name, entry in raw["datasets"].items():
-        entry["name"] = name
-    try:
-        return Catalogue.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise TraceError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    text, raw = read_mapping(path, "a mapping with licences and datasets", TraceError)
+    for name, entry in raw["datasets"].items() if isinstance(raw.get("datasets"), dict) else ():
+        if isinstance(entry, dict):
+            entry["name"] = name
+    return checked(Catalogue, raw, str(path), TraceError, text)
 
 
 def megabytes(size: int) -> str:

@@ -11,12 +11,13 @@ import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from experiments.cases import ANY, LoadCase, ScalerCase, Scaling, TraceCase
 from rlscale.errors import ScenarioError, nearest
 from rlscale.registry import scan
 from rlscale.scalers import POLICY, scaler_kind
+from rlscale.strict import Strict
 from rlscale.types import Engine, ScalerKind
 from rlscale.yaml_file import checked, read_mapping
 
@@ -29,18 +30,14 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 Days = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class ScenarioEntry(_Strict):
+class ScenarioEntry(Strict):
     """A scenario by name or path; its test loads are generated, so every seed is a load of its own."""
 
     name: str
     block_s: Annotated[float, Field(ge=60.0)] | None = None  # length of a load block; days by default
 
 
-class TraceEntry(_Strict):
+class TraceEntry(Strict):
     """A recorded load on the cluster and SLO of a scenario, scaled up to a fleet worth scaling or as it is."""
 
     path: str
@@ -68,7 +65,7 @@ class TraceEntry(_Strict):
         return self
 
 
-class ScalerEntry(_Strict):
+class ScalerEntry(Strict):
     """A scaler by its registered name, or `policy:FOLDER`; a pattern of folders is one row with training seeds.
 
     `{scenario}` in the pattern stands for the scenario of each load.
@@ -81,7 +78,7 @@ class ScalerEntry(_Strict):
     upstream: bool = True  # show the modelled product's default settings as a row of their own
 
 
-class Seeds(_Strict):
+class Seeds(Strict):
     """How many loads of each split are drawn: seeds 0, 1, 2 ..."""
 
     train: Count = 3
@@ -95,7 +92,7 @@ def _named(key: str) -> BeforeValidator:
 _ALL = BeforeValidator(lambda given: sorted(scan("agents", "SCALERS")) if given == "all" else given)
 
 
-class Study(_Strict):
+class Study(Strict):
     """Scenarios and traces x scalers x knob values x seeds."""
 
     name: str = "study"

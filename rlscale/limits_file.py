@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rlscale.artefact import KIB, parse_json, read_limited
 from rlscale.errors import PolicyError
+from rlscale.strict import Strict
 from rlscale.types import Floats, Ints, ScalingLimits, Slo
 
 LIMITS = "limits.json"
@@ -24,18 +25,14 @@ SCHEMA: Literal[1] = 1
 MOST_BYTES, MOST_POOLS, MOST_REPLICAS = 256 * KIB, 256, 1_000_000
 
 
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class _Slo(_Checked):
+class _Slo(Strict):
     ttft_s: float = Field(gt=0)
     tpot_s: float | None = Field(None, gt=0)
     ttft_tokens_per_s: float | None = Field(None, gt=0)
     attainment: float = Field(0.99, gt=0, lt=1)
 
 
-class _Pool(_Checked):
+class _Pool(Strict):
     min_replicas: int = Field(ge=0, le=MOST_REPLICAS)
     max_replicas: int = Field(ge=1, le=MOST_REPLICAS)
     capacity_per_s: float = Field(gt=0)
@@ -57,7 +54,7 @@ class _Pool(_Checked):
         return self
 
 
-class _File(_Checked):
+class _File(Strict):
     rlscale_limits: Literal[1]
     scenario: str | None = Field(None, max_length=200)
     scenario_hash: str | None = Field(None, max_length=200)

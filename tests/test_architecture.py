@@ -19,6 +19,7 @@ LEVELS = {
     "rlscale.types": 1,
     "rlscale.parts": 1,
     "rlscale.errors": 1,
+    "rlscale.strict": 1,
     "rlscale.yaml_file": 1,
     "rlscale.artefact": 1,
     "rlscale.limits_file": 2,

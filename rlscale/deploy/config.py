@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.shield_config import ShieldsConfig
+from rlscale.strict import Strict
 from rlscale.yaml_file import checked, read_mapping
-
-
-class Strict(BaseModel):
-    """Unknown keys and values of another type are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class ScalerConfig(Strict):

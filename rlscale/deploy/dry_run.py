@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rlscale.deploy.base import Backend, Fleet, LiveConfigError
 from rlscale.deploy.kinds import Kind, Site, build
+from rlscale.strict import Strict
 
 
-class DryRunConfig(BaseModel):
+class DryRunConfig(Strict):
     """`backend: {kind: dry-run}`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     replicas: list[int] | None = Field(None, description="per pool, at first; default: the smallest fleet allowed")
     start_s: float = Field(0.0, ge=0, description="seconds until an imagined replica is ready")

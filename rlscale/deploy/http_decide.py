@@ -16,15 +16,14 @@ from rlscale.circle import turn
 from rlscale.deploy.base import BackendError, Fleet, MetricsError, Reading
 from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.pages import Answer, Page, json_answer
+from rlscale.strict import Strict
 
 if TYPE_CHECKING:
     from rlscale.deploy.live import Live
 
 
-class HttpConfig(BaseModel):
+class HttpConfig(Strict):
     """`backend: {kind: http}`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Metrics(BaseModel):

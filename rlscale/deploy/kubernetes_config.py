@@ -5,19 +5,15 @@ from __future__ import annotations
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rlscale.strict import Strict
 
 # Names become parts of a URL path: nothing but what the API server itself accepts gets there.
 LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 IDENTITY = r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,98}[A-Za-z0-9])?$"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
-
-class Strict(BaseModel):
-    """No unknown fields, no conversions, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Access(Strict):

@@ -22,13 +22,12 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
-
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.kubernetes_access import Caller, caller
 from rlscale.deploy.kubernetes_api import Api, ApiError, Ask, Verb
 from rlscale.deploy.kubernetes_config import LeaseConfig
+from rlscale.strict import Strict
 
 LOG = logging.getLogger(__name__)
 GROUP, VERSION, RESOURCE = "coordination.k8s.io", "v1", "leases"
@@ -246,10 +245,8 @@ def _whole(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
 
 
-class AlwaysConfig(BaseModel):
+class AlwaysConfig(Strict):
     """`leader: {kind: none}`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _always(options: AlwaysConfig, site: Site) -> Always:

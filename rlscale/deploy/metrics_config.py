@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from rlscale.deploy.base import LiveConfigError
 from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.prometheus import Prometheus
 from rlscale.deploy.prometheus_http import checked_url
 from rlscale.deploy.templates import Scalar, load_template, matchers
+from rlscale.strict import Strict
 from rlscale.types import Slo
 
 Labels = dict[str, Annotated[str, Field(max_length=1024)]]
 
 
-class MetricsConfig(BaseModel):
+class MetricsConfig(Strict):
     """Where metrics come from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     kind: Literal["prometheus"] = "prometheus"
     url: str = Field(description="of the server, with the path before /api/v1")
     template: str = Field("vllm", description="vllm, sglang, triton, ray-serve, http, or a file ending in .yaml")
     labels: Labels = Field(default_factory=dict, description="that choose the service's series, exactly equal")
-    window_s: float = Field(60.0, ge=0.1, le=86_400.0, allow_inf_nan=False, description="of rates and histograms")
-    timeout_s: float = Field(5.0, gt=0.0, le=300.0, allow_inf_nan=False, description="of a whole reading")
+    window_s: float = Field(60.0, ge=0.1, le=86_400.0, description="of rates and histograms")
+    timeout_s: float = Field(5.0, gt=0.0, le=300.0, description="of a whole reading")
     queries: dict[Scalar, str] = Field(default_factory=dict, description="PromQL instead of the template's, by field")
     pools: list[Labels] = Field(default_factory=list, description="labels of each pool, in the order of the scenario")
     token_file: str | None = Field(None, description="bearer token, read anew for every request")

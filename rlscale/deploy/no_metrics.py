@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from rlscale.deploy.base import Reading
 from rlscale.deploy.kinds import Kind, Site
+from rlscale.strict import Strict
 
 
-class NoMetricsConfig(BaseModel):
+class NoMetricsConfig(Strict):
     """`metrics: {kind: none}`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class NoMetrics:

@@ -11,8 +11,9 @@ from pydantic import Field
 
 from rlscale import yaml_file
 from rlscale.deploy.base import LiveConfigError
-from rlscale.deploy.shield_config import Breaker, ShieldsConfig, Strict
+from rlscale.deploy.shield_config import Breaker, ShieldsConfig
 from rlscale.scalers import POLICY
+from rlscale.strict import Strict
 
 INTERVAL_S = 15.0  # of scalers that have no control interval of their own
 SERVE_RULE = "serve-rule"

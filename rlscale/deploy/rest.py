@@ -10,19 +10,18 @@ import json
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from rlscale.deploy.base import BackendError, Fleet
 from rlscale.deploy.http_link import Link, Place, Unanswered
 from rlscale.deploy.kinds import Kind, Site
+from rlscale.strict import Strict
 
 COUNTS = ("ready", "pending", "target")
 
 
-class RestConfig(BaseModel):
+class RestConfig(Strict):
     """`backend: {kind: rest, url: http://HOST:PORT/PATH}`."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     url: str = Field(description="http://HOST:PORT/PATH, in a network that is trusted: nothing is encrypted")
     timeout_s: float = Field(5.0, gt=0, le=60, description="of one call")

@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from rlscale.deploy.base import LiveConfigError, MetricsError, Reading
 from rlscale.deploy.buckets import Buckets, of_pairs
 from rlscale.deploy.http_link import Link, Place, Unanswered
 from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.prometheus_reading import Told, reading_of
+from rlscale.strict import Strict
 from rlscale.types import Slo
 
 Page = Mapping[tuple[str, str], float]  # (name without the prefix, le or finished_reason) -> value
@@ -37,10 +38,8 @@ DROPPED = ("abort", "error")
 WORKERS = 8
 
 
-class ScrapeConfig(BaseModel):
+class ScrapeConfig(Strict):
     """What live.yaml may say."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     urls: list[str] = Field(min_length=1, max_length=4096, description="pages of all replicas there may ever be")
     every_s: float = Field(5.0, gt=0, le=300, allow_inf_nan=False, description="between two readings of the pages")

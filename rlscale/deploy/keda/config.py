@@ -6,7 +6,9 @@ import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from rlscale.strict import Strict
 
 # YAML knows neither paths nor tuples: these fields take what it has for them.
 FilePath = Annotated[Path, Field(strict=False)]
@@ -14,11 +16,7 @@ Names = Annotated[tuple[str, ...], Field(strict=False)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=0, strict=True)], ...], Field(strict=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class TlsConfig(_Strict):
+class TlsConfig(Strict):
     """Certificates, PEM. The files are read again when they change; connections that are open stay."""
 
     cert_file: FilePath = Field(description="own certificate, then its intermediates")
@@ -27,7 +25,7 @@ class TlsConfig(_Strict):
     warn_before_s: float = Field(14 * 86_400.0, ge=0, description="how long before its end a certificate is warned of")
 
 
-class KedaConfig(_Strict):
+class KedaConfig(Strict):
     """The gRPC server that KEDA asks, and where the number of replicas comes from, which KEDA does not tell.
 
     `fleet_from` has no default, since each choice means something else:

@@ -11,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rlscale.deploy.base import LiveConfigError
 from rlscale.errors import nearest
+from rlscale.strict import Strict
 from rlscale.yaml_file import checked, mapping, read_mapping
 
 Scalar = Literal[
@@ -28,10 +29,8 @@ MAX_BYTES = 200_000  # of a template file
 PLACES = "$labels, $window, $window_s, $slo_ttft_s, $slo_tpot_s"
 
 
-class HistogramEntry(BaseModel):
+class HistogramEntry(Strict):
     """A histogram by its name, a regular expression without _bucket; of several the first that is there counts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     names: list[str] = Field(min_length=1, max_length=8)
     unit: Literal["s", "ms", "us"] = "s"
@@ -42,10 +41,8 @@ class HistogramEntry(BaseModel):
         return {"s": 1.0, "ms": 1e-3, "us": 1e-6}[self.unit]
 
 
-class Template(BaseModel):
+class Template(Strict):
     """A template file. `fresh` selects raw series: the time of their newest sample is the age of a reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     product: str
     fresh: str
