@@ -275,13 +275,13 @@ def test_a_live_run_becomes_the_same_result_as_a_simulated_one_and_a_report() ->
     mean = {row["measure"]: row for row in rows(several)}["ttft_mean_s"]
     assert (mean["simulated"], mean["live"]) == pytest.approx((1.0, 1.1))  # perturbed simulations are in the span alone
     assert (mean["live_least"], mean["simulated_most"]) == pytest.approx((1.0, 1.3)) and mean["within"]
-    assert ranged(mean, "live") == "1.1 s (1 s to 1.3 s)"
+    assert ranged(mean, "live") == "1.1 s (1 to 1.3 s)"
 
     demo: Any = SimpleNamespace(scenario=scenario, recorded=recorded, speed=20.0, metrics="scrape", scrape_s=0.25,
                                 window_s=1.0, lag_s=2.5, faults=())  # fmt: skip
     results = plain(results_of(demo, [several], datetime.now(UTC), 1))
     page = html(results)
-    assert "3 live runs (their mean)" in page and '<span class="ci">1 s to 1.3 s</span>' in page
+    assert "3 live runs (their mean)" in page and '<span class="ci">1 to 1.3 s</span>' in page
     assert verdict([mean], 3).endswith("the largest difference is 10.0 % (30.0 % in a single run).")
     assert "arrival rates by 5.0 % with hpa" in markdown(results)
     results = plain(results_of(demo, [pair], datetime.now(UTC), 1))

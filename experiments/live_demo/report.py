@@ -172,12 +172,17 @@ def ranged(row: Mapping[str, Any], world: str) -> str:
 def span(row: Mapping[str, Any], world: str) -> str:
     """The least and the greatest of several runs; nothing where they are one."""
     least, most = row[f"{world}_least"], row[f"{world}_most"]
-    return "" if least == most else f"{shown(least, row['unit'])} to {shown(most, row['unit'])}"
+    if least == most:
+        return ""
+    known = least is not None and most is not None
+    unit = {"share": " %"}.get(row["unit"], f" {row['unit']}")  # once is enough
+    first = shown(least, row["unit"])
+    return f"{first.removesuffix(unit) if known else first} to {shown(most, row['unit'])}"
 
 
 def signed(value: float | None) -> str:
     """A relative difference."""
-    return "-" if value is None else f"{100 * value:+.1f} %"
+    return "-" if value is None else "0.0 %" if abs(value) < 0.0005 else f"{100 * value:+.1f} %"
 
 
 def kept(within: bool | None) -> str:
