@@ -8,13 +8,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from experiments.live_demo.accelerated import MONDAY_S, AcceleratedClock, AcceleratedSource, hurried
 from experiments.live_demo.compared import Pair, rows, told_error, verdict
+from experiments.live_demo.conductor import Demo
 from experiments.live_demo.fleet import Books, FleetLaw, averages, fleet_law
 from experiments.live_demo.outcome import Played, live_result
 from experiments.live_demo.pages_merged import merged
@@ -228,6 +229,15 @@ def played_of(requests: Requests, ttft_s: float, unserved: int, duration_s: floa
     times_s = np.arange(15.0, duration_s, 15.0)
     decisions = [{"at_s": at_s, "t_s": at_s, "observation": seen, "target": [3]} for at_s in times_s]
     return Played("hpa", "hpa", columns, [(0.0, 3, 0, 0, 3)], duration_s * 3, 0, 0, 0, 0, decisions, 0, 1.0)
+
+
+@pytest.mark.parametrize(("speed", "scrape_s", "covered_s"), [(1, 15 / 7, 15.0), (10, 1.5 / 7, 15.0),
+                                                              (20, 0.15, 15.0), (200, 0.15, 90.0)])  # fmt: skip
+def test_scrapes_divide_an_interval_and_a_reading_covers_one(speed: float, scrape_s: float, covered_s: float) -> None:
+    demo = Demo(load_scenario(scenario_file(), check_reference=False), cast(Any, None), speed, "scrape")
+    assert demo.scrape_s == pytest.approx(scrape_s)
+    assert demo.window_s * speed == pytest.approx(covered_s)  # of simulated time; three scrapes at the highest speed
+    assert demo.lag_s == pytest.approx(0.5 * speed * scrape_s)
 
 
 def test_what_the_loop_was_told_is_held_against_what_the_clients_asked_for() -> None:

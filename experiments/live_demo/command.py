@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from experiments.live_demo.simulated import scenario_file
+from experiments.live_demo.simulated import perturbed, scenario_file, simulate
 from rlscale.errors import ResultError
 from rlscale.scenario import Scenario, load_scenario
 
@@ -67,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"{len(demo.recorded.requests)} requests in {minutes:.0f} minutes, {args.speed:g} times as fast; metrics by "
           f"{demo.metrics}", flush=True)  # fmt: skip
     from experiments.live_demo.report import compare
-    from experiments.live_demo.simulated import simulate
 
     print("simulating (the first time on a machine, the simulator is compiled: minutes)", flush=True)
     simulated = [simulate(scenario, demo.recorded, name, args.seed, demo.lag_s) for name in names]
@@ -81,7 +80,6 @@ def _pair(demo: Demo, simulated: RunResult, out: Path, args: argparse.Namespace)
     from experiments.live_demo.compared import Pair, told_error
     from experiments.live_demo.conductor import play
     from experiments.live_demo.outcome import live_result
-    from experiments.live_demo.simulated import perturbed
 
     name, scenario, recorded = simulated.scaler, demo.scenario, demo.recorded
     played = []
