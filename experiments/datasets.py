@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rlscale.errors import TraceError, nearest
+from rlscale.strict import Closed
 from rlscale.workloads.readers import FORMATS
 from rlscale.yaml_file import checked, read_mapping
 
@@ -19,11 +20,7 @@ Url = Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$")]
 Bytes = Annotated[int, Field(gt=0)]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Licence(_Entry):
+class Licence(Closed):
     """What a user must agree to before a download."""
 
     title: str
@@ -31,7 +28,7 @@ class Licence(_Entry):
     terms: str = Field(description="what is allowed, in one sentence; whether the files may be passed on")
 
 
-class DataSet(_Entry):
+class DataSet(Closed):
     """One file of a publisher."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -70,7 +67,7 @@ class DataSet(_Entry):
         return "no" if self.format is None else "yes" if self.convert is None else "converted"
 
 
-class Catalogue(_Entry):
+class Catalogue(Closed):
     """All data sets by name, and their licences."""
 
     licences: dict[str, Licence]

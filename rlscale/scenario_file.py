@@ -10,16 +10,17 @@ from pydantic import Field, model_validator
 
 from rlscale.errors import ScenarioError
 from rlscale.parts import Actuator, Admission, Energy, Failures, Grid, Shortage, SpotMarket, Transfer
-from rlscale.scenario_pool import PoolEntry, Strict
+from rlscale.scenario_pool import PoolEntry
 from rlscale.scenario_roles import LINK_BYTES_PER_S, check_roles
 from rlscale.spot_series import read_spot_series
+from rlscale.strict import Closed
 from rlscale.types import Balancer, ClusterSpec, Pool, Slo
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
-class _Slo(Strict):
+class _Slo(Closed):
     ttft_s: float = Field(gt=0, description="seconds")
     ttft_tokens_per_s: float | None = Field(None, gt=0, description="a prompt of n tokens may take n/this longer")
     tpot_s: float | None = Field(None, gt=0, description="seconds per output token")
@@ -29,7 +30,7 @@ class _Slo(Strict):
         return Slo(self.ttft_s, self.tpot_s or math.inf, self.ttft_tokens_per_s or math.inf, self.attainment)
 
 
-class _Control(Strict):
+class _Control(Closed):
     interval_s: float = Field(15.0, gt=0, le=3600)
     substep_s: float = Field(1.0, gt=0, le=60)
     scrape_interval_s: float = Field(5.0, gt=0)
@@ -53,7 +54,7 @@ class _Control(Strict):
         return self
 
 
-class _Fleet(Strict):
+class _Fleet(Closed):
     drain_s: float = Field(60.0, gt=0)
     timeout_s: float = Field(30.0, gt=0)
     node_idle_s: float = Field(600.0, ge=0)
@@ -63,14 +64,14 @@ class _Fleet(Strict):
     prefix_cache_share: float = Field(0.0, ge=0, le=0.9, description="of the KV memory, for prompts seen before")
 
 
-class _Shortage(Strict):
+class _Shortage(Closed):
     share: float = Field(0.147, gt=0, lt=1, description="of the time in which orders wait")
     short_s: float = Field(90.0, gt=0)
     long_s: float = Field(1790.0, gt=0)
     long_weight: float = Field(0.171, ge=0, le=1, description="share of the closed time in long spells")
 
 
-class _Spot(Strict):
+class _Spot(Closed):
     on_s: float = Field(15_480.0, gt=0, description="mean time with capacity")
     off_s: float = Field(6_120.0, gt=0, description="mean time without")
     notice_s: float = Field(120.0, ge=0)
@@ -92,7 +93,7 @@ class _Spot(Strict):
         return SpotMarket(**given, series=series, series_step_s=step_s)
 
 
-class _Failures(Strict):
+class _Failures(Closed):
     replica_per_h: float = Field(0.0, ge=0, le=1, description="of each replica")
     node_per_h: float = Field(0.0, ge=0, le=1, description="of each node")
     zone_per_h: float = Field(0.0, ge=0, le=1, description="of each zone")
@@ -100,12 +101,12 @@ class _Failures(Strict):
     running: Literal["lost", "requeued"] = "lost"
 
 
-class _Actuator(Strict):
+class _Actuator(Closed):
     tolerance: float = Field(0.0, ge=0, lt=1, description="relative change that does nothing; 0.1 in Kubernetes")
     stabilization_s: float = Field(0.0, ge=0, le=3600, description="300 in Kubernetes")
 
 
-class _Grid(Strict):
+class _Grid(Closed):
     carbon_g_per_kwh: list[float] = Field([0.0], min_length=1, max_length=168)
     usd_per_kwh: list[float] = Field([0.0], min_length=1, max_length=168)
 
@@ -121,7 +122,7 @@ class _Grid(Strict):
         return Grid(tuple(self.carbon_g_per_kwh), tuple(self.usd_per_kwh))
 
 
-class _Energy(Strict):
+class _Energy(Closed):
     pue: float = Field(1.2, ge=1)
     grids: dict[str, _Grid] = Field(default_factory=dict, description="by zone, hour by hour from Monday 00:00")
 
@@ -129,13 +130,13 @@ class _Energy(Strict):
         return Energy(True, self.pue, tuple((zone, grid.build()) for zone, grid in self.grids.items()))
 
 
-class _Admission(Strict):
+class _Admission(Closed):
     policy: Literal["queue", "reject", "degrade"]
     max_waiting: float = Field(8.0, gt=0, description="requests per ready replica")
     degraded_tokens: float = Field(64.0, ge=1)
 
 
-class _Transfer(Strict):
+class _Transfer(Closed):
     fixed_s: float = Field(0.0, ge=0, description="of every KV cache on its way from a prefill to a decode replica")
     s_per_token: float | None = Field(None, ge=0, description="of its prompt; default: KV bytes over 50 GB/s")
 
@@ -146,14 +147,14 @@ class _Transfer(Strict):
         return Transfer(self.fixed_s, kv_bytes / LINK_BYTES_PER_S if self.s_per_token is None else self.s_per_token)
 
 
-class _Reward(Strict):
+class _Reward(Closed):
     missed: float = Field(20.0, ge=0)
     churn: float = Field(0.001, ge=0)
     usd_per_kg_carbon: float = Field(0.0, ge=0, description="what the reward adds to the cost per kg of CO2")
     usd_per_million_late_tokens: float = Field(10.0, ge=0, description="the same for late deferrable work")
 
 
-class ScenarioFile(Strict):
+class ScenarioFile(Closed):
     """What a scenario YAML may say."""
 
     summary: str = Field(min_length=10)

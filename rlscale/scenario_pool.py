@@ -6,22 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rlscale.errors import ScenarioError
 from rlscale.sim.partitions import part_of
 from rlscale.sim.profiles import node_type, service_profile
 from rlscale.sim.records import STAGES
+from rlscale.strict import Closed
 from rlscale.types import DelayLaw, NodeType, Pool, Role
 
 
-class Strict(BaseModel):
-    """What every part of the file is: nothing unknown, nothing infinite, never changed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class _Delay(Strict):
+class _Delay(Closed):
     median_s: float = Field(gt=0)
     p95_s: float = Field(gt=0, description="equal to the median: always the same")
 
@@ -35,7 +30,7 @@ class _Delay(Strict):
         return DelayLaw(self.median_s, self.p95_s)
 
 
-class PoolEntry(Strict):
+class PoolEntry(Closed):
     """An entry of `pools`."""
 
     name: str = Field(min_length=1)

@@ -7,12 +7,14 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from experiments.__main__ import main
 from experiments.live_demo.accelerated import MONDAY_S, AcceleratedClock, AcceleratedSource, hurried
 from experiments.live_demo.compared import Pair, rows, told_error, verdict
 from experiments.live_demo.conductor import Demo
@@ -238,6 +240,19 @@ def test_scrapes_divide_an_interval_and_a_reading_covers_one(speed: float, scrap
     assert demo.scrape_s == pytest.approx(scrape_s)
     assert demo.window_s * speed == pytest.approx(covered_s)  # of simulated time; three scrapes at the highest speed
     assert demo.lag_s == pytest.approx(0.5 * speed * scrape_s)
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ("--runs 0", "--runs 0; expected 1 to 100"), ("--speed 0.5", "--speed 0.5; expected 1 to 200"),
+    ("--scalers hpa,hpa", "expected different names"), ("--minutes 90", "--minutes 90; expected up to 72"),
+    ("--kill gateway@9", "expected replica@SECONDS or loop@SECONDS"),
+])  # fmt: skip
+def test_a_demo_that_cannot_be_played_is_refused(
+    given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["live-demo", *given.split(), "--out", str(tmp_path / "new")]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_the_loop_was_told_is_held_against_what_the_clients_asked_for() -> None:

@@ -10,13 +10,13 @@ import math
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from rlscale.circle import turn
 from rlscale.deploy.base import BackendError, Fleet, MetricsError, Reading
 from rlscale.deploy.kinds import Kind, Site
 from rlscale.deploy.pages import Answer, Page, json_answer
-from rlscale.strict import Strict
+from rlscale.strict import Closed, Strict
 
 if TYPE_CHECKING:
     from rlscale.deploy.live import Live
@@ -26,10 +26,8 @@ class HttpConfig(Strict):
     """`backend: {kind: http}`."""
 
 
-class Metrics(BaseModel):
+class Metrics(Closed):
     """Of the service, over the last control interval; what is not known is left out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     taken_s: float | None = Field(None, description="unix time of the newest sample; default: now")
     arrival_per_s: float | None = Field(None, ge=0)
@@ -56,10 +54,8 @@ class Metrics(BaseModel):
         return Reading(**(values | {"taken_s": now_s if self.taken_s is None else self.taken_s}))
 
 
-class Replicas(BaseModel):
+class Replicas(Closed):
     """Per pool."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     ready: list[int]
     pending: list[int]
@@ -78,10 +74,8 @@ class Replicas(BaseModel):
         return Fleet(tuple(self.ready), tuple(self.pending), tuple(target), tuple(self.draining or ()))
 
 
-class Question(BaseModel):
+class Question(Closed):
     """What `POST /decide` takes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     metrics: Metrics
     fleet: Replicas

@@ -42,9 +42,9 @@ class ScrapeConfig(Strict):
     """What live.yaml may say."""
 
     urls: list[str] = Field(min_length=1, max_length=4096, description="pages of all replicas there may ever be")
-    every_s: float = Field(5.0, gt=0, le=300, allow_inf_nan=False, description="between two readings of the pages")
-    window_s: float = Field(60.0, gt=0, le=86_400, allow_inf_nan=False, description="of rates and histograms")
-    timeout_s: float = Field(2.0, gt=0, le=60, allow_inf_nan=False, description="of one page")
+    every_s: float = Field(5.0, gt=0, le=300, description="between two readings of the pages")
+    window_s: float = Field(60.0, gt=0, le=86_400, description="of rates and histograms")
+    timeout_s: float = Field(2.0, gt=0, le=60, description="of one page")
 
     @field_validator("urls")
     @classmethod
